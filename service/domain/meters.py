@@ -1,0 +1,69 @@
+"""What a model call used, in disjoint meters, and what that costs in nano-dollars."""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+
+NANO = Decimal(1_000_000_000)
+MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """Tokens of one call. Disjoint but for `reasoning_tokens`, which are part of `output_tokens`.
+
+    Total input is `input_tokens + cache_read_tokens + cache_write_tokens`.
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_input_tokens(self) -> int:
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Dollars per million tokens. A cache price that is None counts as the input price."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+
+    def cost(self, meters: Meters) -> int:
+        """The cost in nano-dollars, rounded half to even once, at the end."""
+        read = self.input if self.cache_read is None else self.cache_read
+        write = self.input if self.cache_write is None else self.cache_write
+        dollars = (
+            self.input * meters.input_tokens
+            + read * meters.cache_read_tokens
+            + write * meters.cache_write_tokens
+            + self.output * meters.output_tokens
+        ) / MILLION
+        return to_nano(dollars)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`nano` is None where nobody knows a price. `source` and `version` say whose price it was."""
+
+    nano: int | None
+    source: str
+    version: str = ""
+
+
+def to_nano(dollars: Decimal) -> int:
+    """Dollars as an integer of nano-dollars."""
+    return int((dollars * NANO).to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+def to_dollars(nano: int | None) -> str | None:
+    """Nano-dollars as an exact decimal string without an exponent: 1500 → "0.0000015"."""
+    if nano is None:
+        return None
+    text = format(Decimal(nano) / NANO, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,123 @@
+"""Every failure that a caller may see, as one tree: class → HTTP status → code.
+
+EverturnError                 500  internal_error
+├── BadRequest                400  bad_request
+│   └── BadCursor             400  bad_cursor
+├── Unauthenticated           401  unauthenticated
+├── Forbidden                 403  forbidden
+├── NotFound                  404  not_found
+│   └── UnknownModel          404  model_not_found
+├── Conflict                  409  conflict
+│   ├── Duplicate             409  duplicate
+│   └── ConversationBusy      409  conversation_busy
+├── BodyTooLarge              413  body_too_large
+├── Unprocessable             422  unprocessable
+│   └── ProviderRefused       422  provider_refused
+├── LimitExceeded             429  limit_exceeded
+└── Unavailable               503  unavailable
+    ├── DatabaseUnavailable   503  database_unavailable
+    ├── NoModelConfigured     503  no_model_configured
+    └── ProviderUnavailable   503  provider_unavailable
+"""
+
+
+class EverturnError(Exception):
+    """A failure with a safe, public `detail`; `retry_after` is in seconds."""
+
+    status = 500
+    code = "internal_error"
+    title = "Internal error"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        retry_after: int | None = None,
+        loc: tuple[str | int, ...] = (),
+        facts: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.retry_after = retry_after
+        self.loc = loc
+        self.facts = facts or {}
+
+
+class BadRequest(EverturnError):
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class BadCursor(BadRequest):
+    code, title = "bad_cursor", "The cursor is not one of this list's"
+
+
+class Unauthenticated(EverturnError):
+    status, code, title = 401, "unauthenticated", "A valid key is needed"
+
+
+class Forbidden(EverturnError):
+    status, code, title = 403, "forbidden", "This key may not do that"
+
+
+class NotFound(EverturnError):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class UnknownModel(NotFound):
+    code, title = "model_not_found", "Unknown model"
+
+
+class Conflict(EverturnError):
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class Duplicate(Conflict):
+    code, title = "duplicate", "It exists already"
+
+
+class ConversationBusy(Conflict):
+    code, title = "conversation_busy", "The conversation has a running turn"
+
+
+class BodyTooLarge(EverturnError):
+    status, code, title = 413, "body_too_large", "The body is too large"
+
+
+class Unprocessable(EverturnError):
+    """A well-formed request that cannot be carried out; `loc` says where, as in FastAPI's 422."""
+
+    status, code, title = 422, "unprocessable", "The request cannot be carried out"
+
+
+class ProviderRefused(Unprocessable):
+    code, title = "provider_refused", "The model's provider refused the request"
+
+
+class LimitExceeded(EverturnError):
+    status, code, title = 429, "limit_exceeded", "A limit is used up"
+
+
+class Unavailable(EverturnError):
+    status, code, title = 503, "unavailable", "Not available now"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        retry_after: int | None = 2,
+        loc: tuple[str | int, ...] = (),
+        facts: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, loc=loc, facts=facts)
+
+
+class DatabaseUnavailable(Unavailable):
+    code, title = "database_unavailable", "The database does not answer"
+
+
+class NoModelConfigured(Unavailable):
+    code, title = "no_model_configured", "No model is configured"
+
+
+class ProviderUnavailable(Unavailable):
+    code, title = "provider_unavailable", "The model's provider does not answer"

@@ -1,0 +1,127 @@
+"""The seam between the turn engine and a model provider."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from service.domain.meters import Meters
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message as a provider gets it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model. `model` is the provider's own name for it; None leaves a parameter out."""
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    stream: bool
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+class Delta(NamedTuple):
+    """The next piece of the answer, cleaned: no NUL, no lone surrogate, never empty."""
+
+    kind: Literal["text", "reasoning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The last piece of an answer that came to its end. `meters` is None where the provider sent no usage.
+
+    `warnings` are sentences for the caller, such as a parameter that had to be left out.
+    """
+
+    finish_reason: FinishReason
+    meters: Meters | None = None
+    upstream_id: str | None = None
+    upstream_model: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+Piece = Delta | Ending
+
+FailureKind = Literal[
+    "rate_limited",  # 429
+    "overloaded",  # 503, 529
+    "server_error",  # other 5xx
+    "unreachable",  # connect failed or the connection was cut
+    "timeout",  # connect, first byte, idle or total
+    "truncated",  # the stream ended without its end
+    "malformed",  # bytes that are not the wire's
+    "misconfigured",  # 401, 403, 404: the administrator's to mend
+    "refused",  # 400, 413, 422: the same request will fail again
+]
+RETRYABLE: frozenset[FailureKind] = frozenset(
+    {"rate_limited", "overloaded", "server_error", "unreachable", "timeout", "truncated", "malformed"}
+)
+
+
+class ProviderFailure(Exception):
+    """A call that failed, mapped once in `wire.py`. `detail` is safe to show and holds no secret.
+
+    `retry_after` is in seconds, from the provider's own header.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def retryable(self) -> bool:
+        return self.kind in RETRYABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `first_byte` holds for streams only: a reply in one piece comes when all of it is made."""
+
+    connect: float = 10.0
+    first_byte: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+class Provider(Protocol):
+    """An adapter for one wire at one address."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self, call: Call) -> AsyncIterator[list[Piece]]:
+        """The answer in batches, one for each read of the socket, none of them empty.
+
+        The last piece of the last batch is the `Ending`. Raises `ProviderFailure`, also in the middle. Closing the
+        iterator closes the upstream connection.
+        """
+        ...
+
+    async def list_models(self) -> list[str]:
+        """The provider's own names of the models that it offers now. Raises `ProviderFailure`."""
+        ...
+
+    async def close(self) -> None: ...
