@@ -17,7 +17,8 @@ EverturnError                 500  internal_error
 └── Unavailable               503  unavailable
     ├── DatabaseUnavailable   503  database_unavailable
     ├── NoModelConfigured     503  no_model_configured
-    └── ProviderUnavailable   503  provider_unavailable
+    ├── ProviderUnavailable   503  provider_unavailable
+    └── WorkerLost            503  worker_lost
 """
 
 
@@ -121,3 +122,7 @@ class NoModelConfigured(Unavailable):
 
 class ProviderUnavailable(Unavailable):
     code, title = "provider_unavailable", "The model's provider does not answer"
+
+
+class WorkerLost(Unavailable):
+    code, title = "worker_lost", "The worker stopped before the answer was complete"

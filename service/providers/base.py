@@ -4,10 +4,33 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from service.domain.meters import Meters
+from service.domain.meters import Meters, Prices
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
+ModelSource = Literal["settings", "genai-prices", "discovered", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A language model that can be asked. None: nobody has said.
+
+    `id` is this service's name for it and `upstream` the provider's own. `max_tokens` is the context window.
+    `prices` are the administrator's own. `refused_parameters` name what the model is known to refuse.
+    """
+
+    id: str
+    provider: str
+    upstream: str
+    source: ModelSource
+    max_tokens: int | None = None
+    max_output_tokens: int | None = None
+    prices: Prices | None = None
+    streaming: bool | None = True
+    tools: bool | None = None
+    images: bool | None = None
+    reasoning: bool | None = None
+    refused_parameters: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

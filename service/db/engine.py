@@ -1,0 +1,132 @@
+"""The database: one engine, short reads, and the only commit."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+# SQLSTATE classes that say "not now" rather than "not so": connection, resources, operator intervention, I/O.
+UNAVAILABLE_STATES = ("08", "53", "57", "58")
+WRITES = "everturn_writes"
+
+
+class Database:
+    """Connections to SQLite or Postgres. Repositories get a connection and never commit."""
+
+    def __init__(self, url: str, *, pool: int = 10, synchronous: str = "full") -> None:
+        self.url = async_url(url)
+        self.dialect = self.url.get_backend_name()
+        self.engine = _sqlite(self.url, synchronous) if self.dialect == "sqlite" else _postgres(self.url, pool)
+        self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose changes are thrown away. Raises DatabaseUnavailable."""
+        with _translated():
+            async with self.engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose changes are committed when the block ends well. Raises DatabaseUnavailable.
+
+        On SQLite one writer at a time: within the process by a lock, so that writers queue fairly and asleep, between
+        processes by BEGIN IMMEDIATE and the busy timeout.
+        """
+        async with self._writer or nullcontext():
+            with _translated():
+                async with self.engine.connect() as connection:
+                    await connection.execution_options(**{WRITES: True})
+                    await connection.begin()
+                    yield connection
+                    await connection.commit()
+
+    async def ping(self) -> None:
+        """One round trip. Raises DatabaseUnavailable."""
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def async_url(url: str) -> URL:
+    """The URL with the async driver that Everturn uses for its database. Raises ValueError for another database."""
+    parsed = make_url(url)
+    match parsed.get_backend_name():
+        case "sqlite":
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+asyncpg")
+        case other:
+            raise ValueError(f"database_url names {other!r}; Everturn stores in sqlite or postgresql")
+
+
+def _postgres(url: URL, pool: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=False,
+        pool_use_lifo=True,
+        connect_args={"timeout": 10, "server_settings": {"application_name": "everturn", "timezone": "UTC"}},
+    )
+
+
+def _sqlite(url: URL, synchronous: str) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=8, max_overflow=0, connect_args={"timeout": 30})
+
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode = WAL",
+            "foreign_keys = ON",
+            f"synchronous = {synchronous}",
+            "cache_size = -16000",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", begin)
+    return engine
+
+
+class _translated:  # noqa: N801  # a with-block, written as a class because it stands on the hot path
+    """Turns "the database is away" into DatabaseUnavailable and lets every other error pass."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and _is_outage(error):
+            log.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
+            raise DatabaseUnavailable from error
+
+
+def _is_outage(error: BaseException) -> bool:
+    if isinstance(error, PoolTimeout | OSError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state:
+        return str(state).startswith(UNAVAILABLE_STATES)
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)

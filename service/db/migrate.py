@@ -1,0 +1,57 @@
+"""The schema's version: bringing a database to it, and refusing to serve on another."""
+
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from service.db.engine import Database, async_url
+from service.errors import Unavailable
+
+SCHEMA = "2026_11_23_foundation"
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database to a revision, creating an embedded one. Not to be called where an event loop runs."""
+    parsed = async_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    _command("upgrade", url, revision)
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Take the database back to a revision, with what that loses."""
+    _command("downgrade", url, revision)
+
+
+def check(url: str) -> None:
+    """Raise alembic's CommandError where the database differs from service/db/tables.py."""
+    _command("check", url)
+
+
+async def verify_schema(database: Database) -> None:
+    """Raise Unavailable, with what to do, unless the database has the schema that this code expects."""
+    try:
+        async with database.reading() as connection:
+            found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+    except DBAPIError:
+        found = None
+    if found != SCHEMA:
+        raise Unavailable(
+            f"The database's schema is {found or 'empty'}, this version needs {SCHEMA}: run `everturn migrate`."
+        )
+
+
+def _command(name: str, url: str, *arguments: str) -> None:
+    import alembic.command
+    from alembic.config import Config
+
+    here = Path(__file__).resolve()
+    folder = next(
+        path for path in (here.parents[2] / "migrations", here.parents[1] / "_migrations") if (path / "env.py").exists()
+    )
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["url"] = url
+    getattr(alembic.command, name)(config, *arguments)

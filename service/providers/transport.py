@@ -1,0 +1,232 @@
+"""The HTTP client that the adapters share: one pooled session, four timeouts, every failure mapped."""
+
+import asyncio
+import io
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from pydantic_core import from_json
+from yarl import URL
+
+from service.providers import wire
+from service.providers.base import Timeouts
+from service.providers.sse import EventSplitter, EventTooLong, parse
+
+MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 64 * 1024
+STREAM_LIMIT: Final = 1024 * 1024
+DRAIN_SECONDS: Final = 1.0
+
+Locate = Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is and what every request carries.
+
+    `base_url` may be found out on each call, as for a server that is still starting. `secrets` never get into a detail.
+    """
+
+    base_url: str | Locate
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    connections: int = 256
+
+
+class HttpClient:
+    """One provider's connections. Redirects are not followed, cookies not kept, proxies taken from the environment."""
+
+    def __init__(self, provider: str, endpoint: Endpoint) -> None:
+        self.provider = provider
+        self._endpoint = endpoint
+        self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, URL] = {}
+
+    async def fetch(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """The JSON of an answer in one piece. Raises `ProviderFailure`."""
+        try:
+            async with asyncio.timeout(self._endpoint.timeouts.total):
+                response = await self._send(method, path, body)
+                try:
+                    return await self._read_json(response)
+                finally:
+                    response.close()
+        except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError) as error:
+            raise wire.from_exception(self.provider, error) from error
+
+    async def stream(self, path: str, body: bytes) -> "EventStream":
+        """The events of a streamed answer, once its headers are there. Raises `ProviderFailure`."""
+        timeouts = self._endpoint.timeouts
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(started + min(timeouts.first_byte, timeouts.total)):
+                response = await self._send("POST", path, body)
+                if response.content_type != "text/event-stream":
+                    await self._refuse(response)
+        except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError) as error:
+            raise wire.from_exception(self.provider, error) from error
+        return EventStream(self.provider, response, timeouts, started)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _send(self, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
+        url = await self._url(path)
+        # aiohttp writes a large body at once, which would hold the loop; from a file it goes in pieces.
+        data = io.BytesIO(body) if body is not None and len(body) > STREAM_LIMIT else body
+        response = await self._open().request(method, url, data=data, allow_redirects=False)
+        if response.status // 100 == 2:
+            return response
+        try:
+            text = await _read(response, MAX_ERROR_BYTES)
+        except aiohttp.ClientError:
+            text = b""
+        finally:
+            response.close()
+        raise wire.from_status(
+            self.provider, response.status, _parsed(text), response.headers, self._endpoint.secrets
+        )
+
+    async def _read_json(self, response: aiohttp.ClientResponse) -> Any:
+        if "json" not in response.content_type:
+            raise wire.failure(self.provider, "malformed", "no JSON")
+        data = await _read(response, MAX_REPLY_BYTES)
+        if len(data) > MAX_REPLY_BYTES:
+            raise wire.failure(self.provider, "malformed", "too long")
+        try:
+            reply = parse(data)
+        except ValueError as error:
+            raise wire.failure(self.provider, "malformed", "broken JSON") from error
+        if not isinstance(reply, dict):
+            raise wire.failure(self.provider, "malformed", "no JSON object")
+        if reply.get("error"):
+            raise wire.from_error_object(self.provider, reply["error"], self._endpoint.secrets)
+        return reply
+
+    async def _refuse(self, response: aiohttp.ClientResponse) -> None:
+        try:
+            await self._read_json(response)
+        finally:
+            response.close()
+        raise wire.failure(self.provider, "malformed", "no event stream")
+
+    async def _url(self, path: str) -> URL:
+        base = self._endpoint.base_url
+        if isinstance(base, str):
+            if path not in self._urls:
+                self._urls[path] = URL(base.rstrip("/") + path)
+            return self._urls[path]
+        return URL((await base()).rstrip("/") + path)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            base = self._endpoint.base_url
+            self._session = aiohttp.ClientSession(
+                headers=self._endpoint.headers,
+                connector=aiohttp.TCPConnector(limit=self._endpoint.connections, ttl_dns_cache=60),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._endpoint.timeouts.connect),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Not trust_env: that reads ~/.netrc and the proxies again for each request.
+                proxy=_find_proxy(URL(base)) if isinstance(base, str) else None,
+            )
+        return self._session
+
+
+class EventStream:
+    """An event stream being read, with one lazily re-armed timer for its first byte, idle and total timeouts.
+
+    The timer breaks the read itself instead of cancelling a task, so a reader may be suspended between two reads
+    for as long as it likes, and may be another task than the one that began.
+    """
+
+    __slots__ = ("_deadline", "_idle", "_loop", "_provider", "_response", "_splitter", "_timer", "_total")
+
+    def __init__(self, provider: str, response: aiohttp.ClientResponse, timeouts: Timeouts, started: float) -> None:
+        self._provider = provider
+        self._response = response
+        self._splitter = EventSplitter()
+        self._loop = asyncio.get_running_loop()
+        self._idle = timeouts.idle
+        self._total = started + timeouts.total
+        self._deadline = min(started + timeouts.first_byte, self._total)
+        self._timer = self._loop.call_at(self._deadline, self._watch)
+
+    async def read(self) -> list[bytes]:
+        """The data of the events that the next read completes, at least one; [] at the end.
+
+        Raises `ProviderFailure`; what was read before is lost to nobody, for it was returned before.
+        """
+        content, splitter = self._response.content, self._splitter
+        try:
+            while True:
+                chunk = await content.readany()
+                self._deadline = min(self._loop.time() + self._idle, self._total)
+                if not chunk:
+                    last = splitter.finish()
+                    return [] if last is None else [last]
+                if events := splitter.feed(chunk):
+                    return events
+        except EventTooLong as error:
+            raise wire.failure(self._provider, "malformed", "an event is too long") from error
+        except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError) as error:
+            raise wire.from_exception(self._provider, error) from error
+
+    def pause(self) -> None:
+        """Stop the clock while the reader is busy with what it got: only the total timeout runs on."""
+        self._deadline = self._total
+
+    def resume(self) -> None:
+        """Start the idle clock again."""
+        self._deadline = min(self._loop.time() + self._idle, self._total)
+
+    def close(self) -> None:
+        """Close the connection at once, unless the answer came to its end and the connection went back."""
+        self._timer.cancel()
+        self._response.close()
+
+    def finish(self) -> None:
+        """Let the connection go back to the pool: the wire's own last event came, HTTP's end follows soon."""
+        self._timer.cancel()
+        if not self._response.closed:
+            self._loop.call_later(DRAIN_SECONDS, self._response.close)
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        if now < self._deadline:
+            self._timer = self._loop.call_at(min(self._deadline, now + self._idle), self._watch)
+        else:
+            self._response.content.set_exception(TimeoutError())
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body; reading stops once it is longer than `limit`."""
+    data = await response.content.readany()
+    if response.content.at_eof():
+        return data
+    parts, size = [data], len(data)
+    while size <= limit and (data := await response.content.readany()):
+        parts.append(data)
+        size += len(data)
+    return b"".join(parts)
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        return text.decode("utf-8", "replace")
+
+
+def _find_proxy(url: URL) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say, as the official SDKs read them."""
+    proxies = urllib.request.getproxies()
+    if url.host is None or urllib.request.proxy_bypass(url.host):
+        return None
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"

@@ -1,0 +1,162 @@
+"""From how a run ended to the rows and events that record it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+from service.domain.events import Event
+from service.domain.history import estimate_prompt, estimate_tokens
+from service.domain.history import Line
+from service.domain.meters import Cost, Meters, to_dollars
+from service.errors import EverturnError, ProviderRefused, ProviderUnavailable
+from service.providers.base import Ending, ProviderFailure
+from service.providers.registry import Registry
+from service.repositories.turns import Finish
+from service.turns.journal import event_row
+from service.turns.live import Live, Turn
+
+INCOMPLETE_REASONS = ("length", "content_filter")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended: with the provider's ending, or with an error."""
+
+    ending: Ending | None = None
+    error: EverturnError | None = None
+    failure: ProviderFailure | None = None
+
+    def status(self, live: Live) -> str:
+        if self.ending:
+            return "incomplete" if self.ending.finish_reason in INCOMPLETE_REASONS else "completed"
+        return "incomplete" if live.answer else "failed"
+
+
+def from_failure(failure: ProviderFailure, turn: Turn) -> End:
+    """The end of a run whose provider failed; the question is kept, so the error names where."""
+    kind = ProviderRefused if failure.kind == "refused" else ProviderUnavailable
+    after = None if failure.retry_after is None else max(1, round(failure.retry_after))
+    error = (
+        kind(failure.detail, facts=ids_of(turn))
+        if after is None
+        else kind(failure.detail, retry_after=after, facts=ids_of(turn))
+    )
+    return End(error=error, failure=failure)
+
+
+def ids_of(turn: Turn) -> dict[str, object]:
+    """The numbers by which a caller finds the turn again."""
+    return {
+        "completion_id": turn.completion_id,
+        "conversation_id": turn.conversation_id,
+        "message_id": turn.message_id,
+    }
+
+
+def close_turn(live: Live, end: End, registry: Registry) -> tuple[Finish, list[Event]]:
+    """The rows that finish a turn, and its last events: those not yet journalled and the terminal one."""
+    turn = live.turn
+    meters, provenance = _meters(live, end)
+    cost = registry.cost(turn.model, meters, datetime.now(UTC))
+    live.outcome = _outcome(live, end, meters, cost)
+    _add_tail(live, end, live.outcome)
+    tail = live.take_pending()
+    answer = {
+        "user_id": turn.user_id,
+        "id": turn.message_id,
+        "content": live.answer.content,
+        "reasoning": live.answer.reasoning_content,
+        "status": live.outcome["status"],
+    }
+    entry = {
+        "user_id": turn.user_id,
+        "id": turn.entry_id,
+        "completion_id": turn.completion_id,
+        "attempt": turn.attempt,
+        "conversation_id": turn.conversation_id,
+        "key_id": turn.key_id,
+        "model": turn.model.id,
+        "provider": turn.model.provider,
+        **_fields(meters),
+        "cost_nano": cost.nano,
+        "price_source": cost.source,
+        "price_version": cost.version,
+        "provenance": provenance,
+    }
+    return Finish(
+        outcome=live.outcome,
+        answer=answer if turn.message_id else None,
+        attempt=_attempt(live, end),
+        events=event_row(turn, tail),
+        entry=entry,
+    ), tail
+
+
+def usage_of(outcome: dict[str, Any]) -> dict[str, Any]:
+    """The disjoint meters and the cost of an outcome, as callers see them."""
+    return {name: outcome[name] for name in Meters.__slots__} | {"cost_usd": to_dollars(outcome["cost_nano"])}
+
+
+def _meters(live: Live, end: End) -> tuple[Meters, str]:
+    """What was used, and who says so. Where a provider sent no usage it is estimated; a call refused used nothing."""
+    if end.ending and end.ending.meters:
+        return end.ending.meters, "provider"
+    if not live.answer and not end.ending:
+        return Meters(), "estimated"
+    prompt = [Line(message.role, message.content) for message in live.turn.call.messages]
+    written = estimate_tokens(live.answer.content)
+    thought = estimate_tokens(live.answer.reasoning_content or "")
+    return Meters(
+        input_tokens=estimate_prompt(prompt), output_tokens=written + thought, reasoning_tokens=thought
+    ), "estimated"
+
+
+def _outcome(live: Live, end: End, meters: Meters, cost: Cost) -> dict[str, Any]:
+    turn = live.turn
+    warnings = (*turn.warnings, *(end.ending.warnings if end.ending else ()))
+    return {
+        "user_id": turn.user_id,
+        "id": turn.completion_id,
+        "epoch": turn.epoch,
+        "status": end.status(live),
+        "finish_reason": end.ending.finish_reason if end.ending else None,
+        "error_code": end.error.code if end.error else None,
+        "error_detail": end.error.detail[:1000] if end.error else None,
+        "warnings": list(warnings),
+        "attempt_count": turn.attempt,
+        **_fields(meters),
+        "cost_nano": cost.nano,
+        "first_token_ms": _since(live, live.first_token),
+        "duration_ms": _since(live, monotonic()),
+    }
+
+
+def _add_tail(live: Live, end: End, outcome: dict[str, Any]) -> None:
+    if end.error:
+        problem = {"status": end.error.status, "code": end.error.code, "title": end.error.title}
+        live.add("error", {**problem, "detail": end.error.detail, **ids_of(live.turn)})
+        return
+    live.add("usage", usage_of(outcome))
+    live.add("done", {"status": outcome["status"], "finish_reason": outcome["finish_reason"]})
+
+
+def _attempt(live: Live, end: End) -> dict[str, Any]:
+    turn = live.turn
+    return {
+        "user_id": turn.user_id,
+        "completion_id": turn.completion_id,
+        "number": turn.attempt,
+        "status": end.status(live),
+        "upstream_id": end.ending.upstream_id if end.ending else None,
+        "error_kind": end.failure.kind if end.failure else None,
+        "error_detail": end.error.detail[:1000] if end.error else None,
+    }
+
+
+def _fields(meters: Meters) -> dict[str, int]:
+    return {name: getattr(meters, name) for name in Meters.__slots__}
+
+
+def _since(live: Live, moment: float | None) -> int | None:
+    return None if moment is None else round((moment - live.started) * 1000)

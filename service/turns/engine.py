@@ -1,0 +1,128 @@
+"""The turn engine: begin, run, finish. A run is a task of the worker's; those who watch it are readers."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from uuid import uuid4
+
+from service.db.engine import Database
+from service.db.ids import Ids
+from service.errors import EverturnError, Unavailable, WorkerLost
+from service.providers.base import Ending, ProviderFailure
+from service.providers.registry import Registry
+from service.repositories import turns
+from service.turns.ending import End, close_turn, from_failure, ids_of
+from service.turns.journal import Journal
+from service.turns.live import Live
+from service.turns.opening import Opening, open_turn
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs the turns of one worker. No database connection is held while a model talks."""
+
+    def __init__(self, database: Database, ids: Ids, registry: Registry, *, lease_seconds: float) -> None:
+        self.worker = uuid4().hex
+        self._database = database
+        self._ids = ids
+        self._registry = registry
+        self._lease_seconds = lease_seconds
+        self._journal = Journal(database, lease_seconds)
+        self._running: dict[asyncio.Task[None], Live] = {}
+        self._renewal: asyncio.Task[None] | None = None
+        self._draining = False
+
+    def start(self) -> None:
+        self._renewal = asyncio.create_task(self._renew(), name="leases")
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def running(self) -> int:
+        """How many turns run in this worker now."""
+        return len(self._running)
+
+    async def begin(self, opening: Opening) -> Live:
+        """Accept a turn: when this returns, it is committed and runs whatever becomes of the caller.
+
+        Raises Conflict when its place in the conversation is taken, DatabaseUnavailable, Unavailable while draining.
+        """
+        if self._draining:
+            raise Unavailable("This worker is shutting down; send again.", retry_after=1)
+        turn, rows = await open_turn(opening, self._ids, self.worker)
+        live = Live(turn)
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._accept(live, rows, begun), name=f"turn-{turn.completion_id}")
+        self._running[task] = live
+        task.add_done_callback(self._forget)
+        await asyncio.shield(begun)
+        return live
+
+    async def drain(self, grace: float) -> None:
+        """Take no new turns, wait `grace` seconds for the running ones, then end what is left as incomplete."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=grace)
+        left = list(self._running)
+        for task in left:
+            task.cancel()
+        if left:
+            log.warning("stopped with turns unfinished: %s", len(left))
+            await asyncio.wait(left, timeout=10)
+        if self._renewal:
+            self._renewal.cancel()
+        await self._journal.drain()
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        live = self._running.pop(task)
+        live.end()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a turn broke", exc_info=error)
+
+    async def _accept(self, live: Live, rows: turns.Begin, begun: "asyncio.Future[None]") -> None:
+        try:
+            await self._journal.begin(rows)
+        except (EverturnError, asyncio.CancelledError) as error:
+            begun.set_exception(error if isinstance(error, EverturnError) else Unavailable())
+            return
+        begun.set_result(None)
+        end = await self._run(live)
+        finish, tail = close_turn(live, end, self._registry)
+        if await self._journal.finish(finish):
+            live.publish(tail)
+
+    async def _run(self, live: Live) -> End:
+        """The turn's outermost edge: whatever happens is an end that gets recorded."""
+        turn = live.turn
+        try:
+            provider = self._registry.get_provider(turn.model.provider)
+            async with aclosing(provider.run(turn.call)) as batches:  # type: ignore[type-var]  # generators, all of them
+                async for batch in batches:
+                    for piece in batch:
+                        if isinstance(piece, Ending):
+                            return End(ending=piece)
+                        live.add_delta(piece.kind, piece.text)
+                    await self._journal.append(live)
+            raise ProviderFailure("truncated", "The answer stopped before its end.")
+        except ProviderFailure as failure:
+            return from_failure(failure, turn)
+        except asyncio.CancelledError:
+            return End(error=WorkerLost(facts=ids_of(turn)))
+        except Exception:
+            log.exception("a run broke")
+            return End(error=EverturnError("The turn failed inside the service.", facts=ids_of(turn)))
+
+    async def _renew(self) -> None:
+        """Hold on to the leases of this worker's turns, in one statement for all of them."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            if not self._running:
+                continue
+            try:
+                async with self._database.transaction() as connection:
+                    await turns.renew_leases(connection, self.worker, self._lease_seconds)
+            except EverturnError:
+                log.warning("leases could not be renewed")

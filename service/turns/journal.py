@@ -1,0 +1,198 @@
+"""The group commit: begins, events and finishes of all turns of a worker share one transaction after another."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from service.db.engine import Database
+from service.domain.events import Event, pack
+from service.errors import Conflict, DatabaseUnavailable, EverturnError
+from service.repositories import turns
+from service.repositories.turns import Begin, Finish, Row
+from service.turns.live import Live, Turn
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+BACKLOG_CHARS = 1_000_000
+BEGIN_RETRIES = 2
+RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one transaction will write."""
+
+    begins: list[tuple[Begin, "asyncio.Future[None]"]] = field(default_factory=list)
+    appends: list[tuple[Live, list[Event]]] = field(default_factory=list)
+    finishes: list[tuple[Finish, "asyncio.Future[bool]"]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.begins or self.appends or self.finishes)
+
+    def split(self) -> "list[_Work]":
+        """The same, each item on its own, in the order in which they have to be written."""
+        return [
+            *(_Work(begins=[one]) for one in self.begins),
+            *(_Work(appends=[one]) for one in self.appends),
+            *(_Work(finishes=[one]) for one in self.finishes),
+        ]
+
+
+class Journal:
+    """Writes turns durably. One flush runs at a time; whatever arrives meanwhile goes into the next.
+
+    A begin that the database cannot take now fails its caller. Events and finishes are never given up: they wait in
+    memory, bounded because a run stops reading its provider, until the database is back.
+    """
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._begins: list[tuple[Begin, asyncio.Future[None]]] = []
+        self._dirty: dict[Live, None] = {}
+        self._finishes: list[tuple[Finish, asyncio.Future[bool]]] = []
+        self._flushed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.down = False
+
+    async def begin(self, begin: Begin) -> None:
+        """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
+        if self.down:
+            raise DatabaseUnavailable
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._begins.append((begin, future))
+        self._wake()
+        await future
+
+    async def append(self, live: Live) -> None:
+        """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
+        self._dirty[live] = None
+        self._wake()
+        while live.pending_chars > BACKLOG_CHARS:
+            self._flushed.clear()
+            await self._flushed.wait()
+
+    async def finish(self, finish: Finish) -> bool:
+        """Return when the end is committed; False where the turn had been ended before or taken over."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._finishes.append((finish, future))
+        self._wake()
+        return await asyncio.shield(future)
+
+    async def drain(self) -> None:
+        """Return when everything given so far is written."""
+        while self._task:
+            await asyncio.shield(self._task)
+
+    def _wake(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._flush(), name="journal")
+
+    async def _flush(self) -> None:
+        try:
+            while work := self._take():
+                await self._write(work)
+                self._flushed.set()
+        finally:
+            self._task = None
+
+    def _take(self) -> _Work:
+        begins, self._begins = self._begins[:BATCH], self._begins[BATCH:]
+        dirty, self._dirty = self._dirty, {}
+        appends = [(live, live.take_pending()) for live in dirty]
+        finishes, self._finishes = self._finishes[:BATCH], self._finishes[BATCH:]
+        return _Work(begins, [(live, events) for live, events in appends if events], finishes)
+
+    async def _write(self, work: _Work) -> None:
+        """Write it all, whatever it takes, and tell those who wait."""
+        try:
+            won = await self._commit(work)
+        except DatabaseUnavailable:
+            await self._outlast(work)
+        except DBAPIError as error:
+            await self._isolate(work, error)
+        else:
+            _settle(work, won)
+
+    async def _commit(self, work: _Work) -> set[tuple[int, int]]:
+        async with self._database.transaction() as connection:
+            if work.begins:
+                await turns.begin_turns(connection, [begin for begin, _ in work.begins], self._lease_seconds)
+            if work.appends:
+                await turns.append_events(connection, [event_row(live.turn, some) for live, some in work.appends])
+            if work.finishes:
+                return await turns.finish_turns(connection, [finish for finish, _ in work.finishes])
+        return set()
+
+    async def _isolate(self, work: _Work, error: DBAPIError) -> None:
+        """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
+        if len(parts := work.split()) > 1:
+            for part in parts:
+                await self._write(part)
+            return
+        log.warning("a write was refused: %s", type(error.orig).__name__)
+        if work.begins:
+            refusal = Conflict if isinstance(error, IntegrityError) else EverturnError
+            _fail(work.begins[0][1], refusal("The conversation changed meanwhile; read it and send again."))
+        elif work.finishes:
+            _fail(work.finishes[0][1], error)
+
+    async def _outlast(self, work: _Work) -> None:
+        """The database is away: begins are tried a few times more, the rest until it is written."""
+        self.down = True
+        try:
+            for attempt in count():
+                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                try:
+                    won = await self._commit(work)
+                except DatabaseUnavailable as error:
+                    if attempt >= BEGIN_RETRIES:
+                        work = _refuse_begins(work, error)
+                    if not work:
+                        return
+                except DBAPIError as error:
+                    return await self._isolate(work, error)
+                else:
+                    return _settle(work, won)
+        finally:
+            self.down = False
+
+
+def event_row(turn: Turn, events: Sequence[Event]) -> Row:
+    """Consecutive events as a row of the journal, with the epoch that fences it."""
+    return {
+        "user_id": turn.user_id,
+        "completion_id": turn.completion_id,
+        "seq": events[0].seq,
+        "last_seq": events[-1].seq,
+        "data": to_json(pack(events)).decode(),
+        "epoch": turn.epoch,
+    }
+
+
+def _settle(work: _Work, won: set[tuple[int, int]]) -> None:
+    for _, begun in work.begins:
+        if not begun.done():
+            begun.set_result(None)
+    for live, events in work.appends:
+        live.publish(events)
+    for finish, ended in work.finishes:
+        if not ended.done():
+            ended.set_result((finish.outcome["user_id"], finish.outcome["id"]) in won)
+
+
+def _refuse_begins(work: _Work, error: DatabaseUnavailable) -> _Work:
+    for _, future in work.begins:
+        _fail(future, error)
+    return _Work(appends=work.appends, finishes=work.finishes)
+
+
+def _fail(future: "asyncio.Future[None] | asyncio.Future[bool]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,97 @@
+"""A turn that runs in this worker: its identity, what came so far, and those who follow it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from service.domain.events import TERMINAL, Answer, Event, EventKind
+from service.providers.base import Call, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was accepted. `message_id` is the assistant message's; it is None where nothing is to be stored."""
+
+    user_id: int
+    completion_id: int
+    conversation_id: int | None
+    message_id: int | None
+    key_id: int | None
+    entry_id: int
+    model: Model
+    call: Call
+    warnings: tuple[str, ...] = ()
+    epoch: int = 1
+    attempt: int = 1
+
+
+@dataclass(eq=False, slots=True)
+class Live:
+    """The run of a turn. Events are `pending` until they are journalled, then `events`, which alone are shown."""
+
+    turn: Turn
+    events: list[Event] = field(default_factory=list)
+    pending: list[Event] = field(default_factory=list)
+    pending_chars: int = 0
+    answer: Answer = field(default_factory=Answer)
+    started: float = field(default_factory=monotonic)
+    first_token: float | None = None
+    next_seq: int = 1
+    outcome: dict[str, Any] | None = None
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: set[asyncio.Event] = field(default_factory=set)
+
+    def add(self, kind: EventKind, data: Any) -> None:
+        """The next event of the output; it is shown once it is journalled."""
+        self.pending.append(Event(self.next_seq, kind, data))
+        self.next_seq += 1
+
+    def add_delta(self, kind: Any, text: str) -> None:
+        """The next piece of the answer."""
+        if self.first_token is None:
+            self.first_token = monotonic()
+        self.answer.add(kind, text)
+        self.pending_chars += len(text)
+        self.add(kind, text)
+
+    def take_pending(self) -> list[Event]:
+        taken, self.pending, self.pending_chars = self.pending, [], 0
+        return taken
+
+    def publish(self, events: list[Event]) -> None:
+        """Show events that the database has."""
+        self.events += events
+        for waiting in self._waiting:
+            waiting.set()
+
+    def end(self) -> None:
+        """Nothing more will come: wake whoever waits for the end."""
+        self.finished.set()
+        for waiting in self._waiting:
+            waiting.set()
+
+    async def follow(self, after: int = 0) -> AsyncIterator[list[Event]]:
+        """The journalled events with a number above `after`, in batches, up to the terminal one.
+
+        A follower holds a position, not a queue: a slow one costs nothing and holds nobody back.
+        """
+        woken = asyncio.Event()
+        self._waiting.add(woken)
+        position = max(after, 0)
+        try:
+            while True:
+                woken.clear()
+                batch = self.events[position:]
+                if batch:
+                    position += len(batch)
+                    yield batch
+                    if batch[-1].kind in TERMINAL:
+                        return
+                elif self.finished.is_set():
+                    return
+                else:
+                    await woken.wait()
+        finally:
+            self._waiting.discard(woken)

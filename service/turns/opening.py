@@ -1,0 +1,161 @@
+"""From what a caller asks to the rows of an accepted turn."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.db.ids import Ids
+from service.domain.history import Line
+from service.domain.tree import Place, Position, place
+from service.providers.base import Call, ChatMessage, Model
+from service.repositories.turns import Begin, Row
+from service.turns.live import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the model is to answer; None leaves the choice to the provider."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The conversation that a turn goes on with. `parent` is None where it has no message yet."""
+
+    conversation_id: int
+    parent: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A turn to be accepted. Without a `branch` a new conversation is made, unless nothing is `stored`.
+
+    `lines` are the caller's new messages, `prompt` all that the model is to read.
+    """
+
+    user_id: int
+    key_id: int | None
+    model: Model
+    lines: tuple[Line, ...]
+    prompt: tuple[Line, ...]
+    sampling: Sampling
+    streamed: bool
+    stored: bool = True
+    branch: Branch | None = None
+    title: str | None = None
+    warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+async def open_turn(opening: Opening, ids: Ids, worker: str) -> tuple[Turn, Begin]:
+    """Number the turn's rows. Raises DatabaseUnavailable when ids have run out and no more can be had."""
+    completion_id = (await ids.take("completion"))[0]
+    entry_id = (await ids.take("ledger"))[0]
+    places: list[Place] = []
+    conversation_id = None
+    if opening.stored:
+        branch = opening.branch
+        conversation_id = branch.conversation_id if branch else (await ids.take("conversation"))[0]
+        places = place(branch.parent if branch else None, await ids.take("message", len(opening.lines) + 1))
+    turn = Turn(
+        user_id=opening.user_id,
+        completion_id=completion_id,
+        conversation_id=conversation_id,
+        message_id=places[-1].id if places else None,
+        key_id=opening.key_id,
+        entry_id=entry_id,
+        model=opening.model,
+        call=_call(opening),
+        warnings=opening.warnings,
+    )
+    return turn, _rows(opening, turn, places, worker)
+
+
+def _call(opening: Opening) -> Call:
+    sampling = opening.sampling
+    return Call(
+        model=opening.model.upstream,
+        messages=tuple(ChatMessage(line.role, line.content) for line in opening.prompt),  # type: ignore[arg-type]  # roles are checked at the edge
+        stream=opening.streamed,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        stop=sampling.stop,
+        seed=sampling.seed,
+    )
+
+
+def _rows(opening: Opening, turn: Turn, places: list[Place], worker: str) -> Begin:
+    sampling = opening.sampling
+    others = {"top_p": sampling.top_p, "stop": list(sampling.stop) or None, "seed": sampling.seed}
+    completion: Row = {
+        "user_id": turn.user_id,
+        "id": turn.completion_id,
+        "conversation_id": turn.conversation_id,
+        "message_id": turn.message_id,
+        "key_id": turn.key_id,
+        "model": turn.model.id,
+        "provider": turn.model.provider,
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+        "parameters": {name: value for name, value in others.items() if value is not None},
+        "streamed": opening.streamed,
+        "stored": opening.stored,
+        "status": "in_progress",
+        "warnings": list(turn.warnings),
+        "worker": worker,
+        "epoch": turn.epoch,
+    }
+    attempt: Row = {
+        "user_id": turn.user_id,
+        "completion_id": turn.completion_id,
+        "number": turn.attempt,
+        "provider": turn.model.provider,
+        "upstream_model": turn.model.upstream,
+        "status": "in_progress",
+    }
+    conversation, moved = _conversation(opening, turn, len(places)) if places else (None, None)
+    return Begin(conversation, moved, _messages(opening, turn, places), completion, attempt)
+
+
+def _conversation(opening: Opening, turn: Turn, added: int) -> tuple[Row | None, Row | None]:
+    row: Row = {
+        "user_id": turn.user_id,
+        "id": turn.conversation_id,
+        "model": turn.model.id,
+        "active_leaf_id": turn.message_id,
+        "message_count": added,
+    }
+    if opening.branch:
+        return None, row
+    return {**row, "title": opening.title, "title_key": (opening.title or "").lower(), "system_prompt": None}, None
+
+
+def _messages(opening: Opening, turn: Turn, places: list[Place]) -> list[Row]:
+    if not places:
+        return []
+    rows = [
+        message_row(turn, where, line.role, line.content)
+        for where, line in zip(places[:-1], opening.lines, strict=True)
+    ]
+    answer = message_row(turn, places[-1], "assistant", "")
+    return [*rows, {**answer, "status": "in_progress", "model": turn.model.id, "completion_id": turn.completion_id}]
+
+
+def message_row(turn: Turn, where: Place, role: str, content: str) -> Row:
+    """A message of the turn's conversation, as the repository takes it."""
+    return {
+        **where._asdict(),
+        "user_id": turn.user_id,
+        "conversation_id": turn.conversation_id,
+        "role": role,
+        "content": content,
+        "status": "completed",
+        "model": None,
+        "completion_id": None,
+        "metadata": {},
+    }
