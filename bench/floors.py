@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import aiohttp
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]  # it ships none
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
@@ -62,7 +62,7 @@ class Nowhere:
 class Postgres:
     """Raw asyncpg over a pool of the service's size."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     @classmethod

@@ -17,12 +17,7 @@ from itertools import cycle
 from time import perf_counter
 from typing import cast
 
-from bench import canned
-
-try:
-    from uvloop import run as run_loop
-except ImportError:
-    from asyncio import run as run_loop
+from bench import canned, loops
 
 MARK = canned.MARK.encode()
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -51,7 +46,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Times in milliseconds. `total` counts every good answer, `answered` and the rest those that were measured."""
+    """Times in milliseconds. `total` counts every good answer and `wall` the seconds that they all took;
+    `answered` and the rest are of those that were measured."""
 
     total: int
     answered: int
@@ -62,6 +58,7 @@ class Result:
     p99: float
     first_p50: float
     first_p95: float
+    wall: float
     errors: tuple[str, ...]
 
 
@@ -77,18 +74,19 @@ class Tally:
     firsts: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def result(self, seconds: float) -> Result:
+    def result(self, load: Load) -> Result:
         whole, first = percentiles(self.times), percentiles(self.firsts)
         return Result(
             total=self.total,
             answered=len(self.times),
-            seconds=seconds,
+            seconds=load.seconds,
             chunks=self.chunks,
             p50=whole[0],
             p95=whole[1],
             p99=whole[2],
             first_p50=first[0],
             first_p95=first[1],
+            wall=perf_counter() - self.start + load.warmup,
             errors=tuple(self.errors[:5]),
         )
 
@@ -183,7 +181,7 @@ async def run(load: Load) -> Result:
     gc.freeze()
     gc.disable()
     await asyncio.gather(*(_client(load, tally, number) for number in range(load.clients)))
-    return tally.result(load.seconds)
+    return tally.result(load)
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -252,7 +250,7 @@ def _wrong(load: Load, connection: Connection, expected: bytes) -> str | None:
 def main() -> None:
     asked = json.loads(sys.argv[1])
     asked["paths"] = tuple(asked["paths"])
-    print(json.dumps(asdict(run_loop(run(Load(**asked))))))
+    print(json.dumps(asdict(loops.run(run(Load(**asked))))))
 
 
 if __name__ == "__main__":

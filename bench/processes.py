@@ -56,7 +56,6 @@ class Measured:
 
     result: Result
     cpu_seconds: float
-    wall_seconds: float
 
     @property
     def rate(self) -> float:
@@ -130,7 +129,7 @@ def provider() -> Iterator[str]:
 
 def measure(subject: Subject, load: Load) -> Measured:
     """Loads a subject from a process of its own. Raises BenchError on a wrong answer."""
-    cpu, wall = subject.cpu_seconds(), time.monotonic()
+    cpu = subject.cpu_seconds()
     command = [sys.executable, "-m", "bench.load", json.dumps(asdict(load))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
@@ -139,7 +138,7 @@ def measure(subject: Subject, load: Load) -> Measured:
     result = Result(**{**found, "errors": tuple(found["errors"])})
     if result.errors:
         raise BenchError(f"{subject.name} answered wrongly: {result.errors[0]}")
-    return Measured(result, subject.cpu_seconds() - cpu, time.monotonic() - wall)
+    return Measured(result, subject.cpu_seconds() - cpu)
 
 
 def wait_ready(process: subprocess.Popen[bytes], port: int, path: str) -> None:

@@ -13,12 +13,7 @@ import sys
 from functools import lru_cache
 from typing import cast
 
-from bench import canned
-
-try:
-    from uvloop import run as run_loop
-except ImportError:
-    from asyncio import run as run_loop
+from bench import canned, loops
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM_HEAD = (
@@ -151,4 +146,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    run_loop(serve(int(sys.argv[1])))
+    loops.run(serve(int(sys.argv[1])))

@@ -1,0 +1,121 @@
+"""The databases of a run, all of them new and thrown away, and what is counted in them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import asyncpg  # type: ignore[import-untyped]  # it ships none
+
+from bench.processes import BenchError
+
+Kind = Literal["sqlite", "postgres"]
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Makes databases: files in `directory`, or databases of the Postgres server at `server` (a URL without a path)."""
+
+    directory: Path
+    server: str = ""
+
+    def new(self, kind: Kind, name: str) -> str:
+        """The URL of a new, empty database."""
+        if kind == "sqlite":
+            return f"sqlite:///{self.directory / name}.db"
+        execute(f"{self.server}/postgres", [f"CREATE DATABASE {name}"])
+        return f"{self.server}/{name}"
+
+
+class Stored(NamedTuple):
+    """Rows of turns that are over and whole. They rise by one each with every answered turn."""
+
+    completions: int
+    answers: int
+    entries: int
+
+    def since(self, before: Stored) -> Stored:
+        return Stored(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+@contextmanager
+def postgres(directory: Path) -> Iterator[str]:
+    """A Postgres server's URL without a path: EVERTURN_BENCH_POSTGRES, or the tests' own server, durable.
+
+    Raises BenchError where it would not sync its commits: such figures would flatter.
+    """
+    given = os.environ.get("EVERTURN_BENCH_POSTGRES")
+    if given:
+        yield _durable(given.rstrip("/"))
+        return
+    from tests.servers.postgres import server  # noqa: PLC0415
+
+    with server(directory) as url:
+        yield _durable(url)
+
+
+def stored(url: str, text: str) -> Stored:
+    """Counts what the service wrote of turns that were answered with `text`."""
+    answers = f"SELECT count(*) FROM messages WHERE role = 'assistant' AND status = 'completed' AND content = '{text}'"
+    return Stored(
+        number(url, "SELECT count(*) FROM completions WHERE status = 'completed'"),
+        number(url, answers),
+        number(url, "SELECT count(*) FROM ledger_entries"),
+    )
+
+
+def number(url: str, query: str) -> int:
+    """The one number that a query gives."""
+    if not is_postgres(url):
+        with closing(sqlite3.connect(sqlite_path(url))) as connection:
+            return int(connection.execute(query).fetchone()[0])
+
+    async def fetch() -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            return int(await connection.fetchval(query))
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
+
+
+def execute(url: str, statements: Sequence[str]) -> None:
+    """Runs statements, each committed on its own."""
+    if not is_postgres(url):
+        with closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+def is_postgres(url: str) -> bool:
+    return url.startswith("postgresql://")
+
+
+def sqlite_path(url: str) -> str:
+    return url.removeprefix("sqlite:///")
+
+
+def _durable(server: str) -> str:
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        on = number(f"{server}/postgres", f"SELECT (current_setting('{setting}') = 'on')::int")
+        if not on:
+            raise BenchError(f"Postgres runs with {setting} off; the figures would flatter")
+    return server
