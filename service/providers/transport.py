@@ -11,6 +11,7 @@ import aiohttp
 from pydantic_core import from_json
 from yarl import URL
 
+from service import __version__
 from service.providers import wire
 from service.providers.base import Timeouts
 from service.providers.sse import EventSplitter, EventTooLong, parse
@@ -20,6 +21,13 @@ MAX_ERROR_BYTES: Final = 64 * 1024
 STREAM_LIMIT: Final = 1024 * 1024
 DRAIN_SECONDS: Final = 1.0
 
+BASE_HEADERS: Final = {
+    "Accept": "application/json",
+    # A compressed stream comes in the lumps that its compressor likes.
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": f"everturn/{__version__}",
+}
 Locate = Callable[[], Awaitable[str]]
 
 
@@ -71,6 +79,11 @@ class HttpClient:
             raise wire.from_exception(self.provider, error) from error
         return EventStream(self.provider, response, timeouts, started)
 
+    async def warm(self) -> None:
+        """Open the session, and look the address up."""
+        self._open()
+        await self._url("")
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -78,9 +91,12 @@ class HttpClient:
 
     async def _send(self, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
         url = await self._url(path)
-        # aiohttp writes a large body at once, which would hold the loop; from a file it goes in pieces.
-        data = io.BytesIO(body) if body is not None and len(body) > STREAM_LIMIT else body
-        response = await self._open().request(method, url, data=data, allow_redirects=False)
+        try:
+            response = await self._request(method, url, body)
+        except aiohttp.ClientOSError as error:
+            if not _was_unsent(error):
+                raise
+            response = await self._request(method, url, body)
         if response.status // 100 == 2:
             return response
         try:
@@ -89,9 +105,12 @@ class HttpClient:
             text = b""
         finally:
             response.close()
-        raise wire.from_status(
-            self.provider, response.status, _parsed(text), response.headers, self._endpoint.secrets
-        )
+        raise wire.from_status(self.provider, response.status, _parsed(text), response.headers, self._endpoint.secrets)
+
+    async def _request(self, method: str, url: URL, body: bytes | None) -> aiohttp.ClientResponse:
+        # aiohttp writes a large body at once, which would hold the loop; from a file it goes in pieces.
+        data = io.BytesIO(body) if body is not None and len(body) > STREAM_LIMIT else body
+        return await self._open().request(method, url, data=data, allow_redirects=False)
 
     async def _read_json(self, response: aiohttp.ClientResponse) -> Any:
         if "json" not in response.content_type:
@@ -145,56 +164,54 @@ class EventStream:
     for as long as it likes, and may be another task than the one that began.
     """
 
-    __slots__ = ("_deadline", "_idle", "_loop", "_provider", "_response", "_splitter", "_timer", "_total")
-
     def __init__(self, provider: str, response: aiohttp.ClientResponse, timeouts: Timeouts, started: float) -> None:
+        self.ended = False
         self._provider = provider
         self._response = response
         self._splitter = EventSplitter()
         self._loop = asyncio.get_running_loop()
         self._idle = timeouts.idle
         self._total = started + timeouts.total
+        self._begun = False
+        self._finished = False
         self._deadline = min(started + timeouts.first_byte, self._total)
         self._timer = self._loop.call_at(self._deadline, self._watch)
 
     async def read(self) -> list[bytes]:
-        """The data of the events that the next read completes, at least one; [] at the end.
+        """The data of the events that the next read completes, at least one; [] at the end, and `ended` is set.
 
-        Raises `ProviderFailure`; what was read before is lost to nobody, for it was returned before.
+        Raises `ProviderFailure`. Between two reads only the total timeout runs.
         """
         content, splitter = self._response.content, self._splitter
+        if self._begun:
+            self._deadline = min(self._loop.time() + self._idle, self._total)
         try:
-            while True:
-                chunk = await content.readany()
-                self._deadline = min(self._loop.time() + self._idle, self._total)
-                if not chunk:
-                    last = splitter.finish()
-                    return [] if last is None else [last]
+            while chunk := await content.readany():
                 if events := splitter.feed(chunk):
+                    self._begun = True
+                    self._deadline = self._total
                     return events
+                self._deadline = min(self._loop.time() + self._idle, self._total)
         except EventTooLong as error:
             raise wire.failure(self._provider, "malformed", "an event is too long") from error
         except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError) as error:
             raise wire.from_exception(self._provider, error) from error
-
-    def pause(self) -> None:
-        """Stop the clock while the reader is busy with what it got: only the total timeout runs on."""
-        self._deadline = self._total
-
-    def resume(self) -> None:
-        """Start the idle clock again."""
-        self._deadline = min(self._loop.time() + self._idle, self._total)
-
-    def close(self) -> None:
-        """Close the connection at once, unless the answer came to its end and the connection went back."""
-        self._timer.cancel()
-        self._response.close()
+        self.ended = True
+        last = splitter.finish()
+        return [] if last is None else [last]
 
     def finish(self) -> None:
         """Let the connection go back to the pool: the wire's own last event came, HTTP's end follows soon."""
+        self._finished = True
         self._timer.cancel()
         if not self._response.closed:
             self._loop.call_later(DRAIN_SECONDS, self._response.close)
+
+    def close(self) -> None:
+        """Close the connection at once, unless the answer is finished."""
+        if not self._finished:
+            self._timer.cancel()
+            self._response.close()
 
     def _watch(self) -> None:
         now = self._loop.time()
@@ -202,6 +219,13 @@ class EventStream:
             self._timer = self._loop.call_at(min(self._deadline, now + self._idle), self._watch)
         else:
             self._response.content.set_exception(TimeoutError())
+
+
+def _was_unsent(error: BaseException | None) -> bool:
+    """Whether a kept connection turned out closed before the request was written: asking again doubles nothing."""
+    while error is not None and not isinstance(error, aiohttp.ClientConnectionResetError):
+        error = error.__cause__
+    return error is not None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

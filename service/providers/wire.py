@@ -1,5 +1,6 @@
 """The one place where what goes wrong on a provider's wire becomes a `ProviderFailure`."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -156,5 +157,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             return None
         seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    # Written so that NaN, which compares false, is no answer.
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if seconds == seconds else None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
