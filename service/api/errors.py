@@ -1,0 +1,162 @@
+"""The one place where failures become answers: `application/problem+json` (RFC 9457)."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import EverturnError
+
+MEDIA_TYPE = "application/problem+json"
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
+
+
+class Problem(BaseModel):
+    """A failure, after RFC 9457. Some carry further members, which their `code` explains."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:everturn:error:not_found"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no conversation 7."])
+    code: str = Field(examples=["not_found"], description="Stable; docs/errors.md lists them.")
+    request_id: str | None = Field(None, examples=["6fa1c02be8e44f3a"])
+
+
+class Mistake(BaseModel):
+    """One thing that is wrong with a request."""
+
+    type: str = Field(examples=["missing"])
+    loc: list[str | int] = Field(examples=[["body", "content"]])
+    msg: str = Field(examples=["Field required"])
+    ctx: dict[str, str | int | float | bool | None] | None = None
+
+
+class Invalid(BaseModel):
+    """A request that does not fit; `detail` says where and why."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:everturn:error:unprocessable"])
+    title: str = Field(examples=["The request cannot be carried out"])
+    status: int = Field(examples=[422])
+    detail: list[Mistake] | str
+    code: str = Field(examples=["unprocessable"])
+    request_id: str | None = Field(None, examples=["6fa1c02be8e44f3a"])
+
+
+def _documented(description: str, model: type[BaseModel] = Problem) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"description": description, "model": model, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+_RESPONSES: dict[int, dict[str, Any]] = {
+    400: _documented("The request contradicts itself, or its cursor is not one of this list's."),
+    401: _documented("No valid key was sent."),
+    403: _documented("The key may not do this."),
+    404: _documented("There is no such thing, or it is somebody else's."),
+    409: _documented("It contradicts what is there."),
+    413: _documented("The body is too large."),
+    415: _documented("The body is not JSON."),
+    422: _documented("The request does not fit; `detail` says where.", Invalid),
+    429: _documented("A limit is used up; `Retry-After` says when to come back."),
+    503: _documented("Not available now; `Retry-After` says when to come back."),
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented error answers of an operation, for `responses=`."""
+    return {status: _RESPONSES[status] for status in statuses}
+
+
+def problem(error: EverturnError, request_id: str | None = None) -> dict[str, object]:
+    """The body that a failure is answered with, also as a stream's last event."""
+    detail: object = error.detail
+    if error.loc:
+        detail = [{"type": error.code, "loc": error.loc, "msg": error.detail}]
+    return error.facts | _members(error.status, error.code, error.title, detail, request_id)
+
+
+def respond(error: EverturnError, request_id: str | None = None) -> Response:
+    """The answer to a failure, with Retry-After and WWW-Authenticate where they belong."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="everturn"'
+    return answer(error.status, problem(error, request_id), headers)
+
+
+def answer(status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(to_json(body), status, headers, media_type=MEDIA_TYPE)
+
+
+def invalid(mistakes: Sequence[Any], request_id: str | None = None) -> Response:
+    """The 422 for mistakes as pydantic reports them; what was sent is not repeated."""
+    detail = [_mistake(one) for one in mistakes]
+    title = "The request cannot be carried out"
+    return answer(422, _members(422, "unprocessable", title, detail, request_id))
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of the app's routes in one shape. What is not foreseen is left to the middleware."""
+    app.add_exception_handler(EverturnError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EverturnError)
+    return respond(error, request_id_of(request))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return invalid(error.errors(), request_id_of(request))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    code = CODES.get(error.status_code, title.lower().replace(" ", "_"))
+    detail = error.detail if error.detail != title else _explain(request, error.status_code, title)
+    body = _members(error.status_code, code, title, detail, request_id_of(request))
+    return answer(error.status_code, body, error.headers)
+
+
+def request_id_of(request: Request) -> str | None:
+    """The number that the middleware gave this request."""
+    found: str | None = request.scope.get("state", {}).get("request_id")
+    return found
+
+
+def _explain(request: Request, status: int, title: str) -> str:
+    if status == 404:
+        return "There is nothing at this path; /docs lists what there is."
+    return f"{request.method} is not possible here." if status == 405 else title
+
+
+def _members(status: int, code: str, title: str, detail: object, request_id: str | None) -> dict[str, object]:
+    return {
+        "type": f"urn:everturn:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+    }
+
+
+def _mistake(error: Mapping[str, Any]) -> dict[str, object]:
+    made: dict[str, object] = {"type": error["type"], "loc": list(error["loc"]), "msg": error["msg"]}
+    context = error.get("ctx") or {}
+    kept = {name: value for name, value in context.items() if isinstance(value, str | int | float | bool)}
+    return made | {"ctx": kept} if kept else made

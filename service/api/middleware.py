@@ -1,0 +1,140 @@
+"""The HTTP edge around all routes: request id, time, body limit, access log, metrics, and the last resort."""
+
+import logging
+import re
+from time import perf_counter
+from traceback import format_tb
+from uuid import uuid4
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.errors import invalid, respond
+from service.errors import BodyTooLarge, EverturnError
+
+log = logging.getLogger(__name__)
+access = structlog.get_logger("access")
+
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+REQUESTS = Counter("everturn_http_requests_total", "Requests answered.", ["method", "route", "status"])
+DURATION = Histogram(
+    "everturn_http_request_duration_seconds", "Seconds until the last byte.", ["method", "route"], buckets=BUCKETS
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Edge:
+    """Pure ASGI middleware, the outermost of the app's own."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._most = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._most)
+        try:
+            await exchange.run(self._app)
+        finally:
+            exchange.record()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_left", "_receive", "_scope", "_send", "_started", "_status", "request_id")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        self._started = perf_counter()
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._left = most
+        self._status = 0
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+        self.request_id = given if SANE_ID.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def run(self, app: ASGIApp) -> None:
+        """Call the app. Here everything that nobody foresaw becomes a 500, and is logged without its message, which
+        may quote what users wrote."""
+        try:
+            if mistake := self._mistake():
+                await invalid([mistake], self.request_id)(self._scope, self._receive, self.send)
+                return
+            self._check_length()
+            await app(self._scope, self.receive, self.send)
+        except EverturnError as error:
+            await self._answer(error)
+        except Exception as error:
+            where = "".join(format_tb(error.__traceback__))
+            log.error("request %s broke: %s\n%s", self.request_id, type(error).__name__, where)
+            await self._answer(EverturnError("Something broke inside the service; its log has the request's id."))
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise BodyTooLarge(_too_large())
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            took = (perf_counter() - self._started) * 1000
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.request_id.encode()),
+                (b"server-timing", b"total;dur=%.2f" % took),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+        await self._send(message)
+
+    def record(self) -> None:
+        """Count and log the request: its route, not its query, which may hold what users wrote."""
+        scope = self._scope
+        took = perf_counter() - self._started
+        route, method = route_of(scope), scope["method"]
+        if method not in METHODS:
+            method = "other"
+        REQUESTS.labels(method, route, str(self._status)).inc()
+        DURATION.labels(method, route).observe(took)
+        access.info(
+            "request",
+            method=method,
+            path=scope["path"],
+            status=self._status,
+            ms=round(took * 1000, 1),
+            request_id=self.request_id,
+        )
+
+    def _mistake(self) -> dict[str, object] | None:
+        """A NUL, which no parameter may hold and no database takes."""
+        where = "query" if b"%00" in self._scope["query_string"] else "path" if "\x00" in self._scope["path"] else None
+        return where and {"type": "string_unsafe", "loc": (where,), "msg": "Text must not contain NUL (U+0000)"} or None
+
+    def _check_length(self) -> None:
+        length = Headers(scope=self._scope).get("content-length", "0")
+        if length.isdigit() and int(length) > self._left:
+            raise BodyTooLarge(_too_large())
+
+    async def _answer(self, error: EverturnError) -> None:
+        if self._status == 0:
+            await respond(error, self.request_id)(self._scope, self._receive, self.send)
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that answered, such as `/conversations/{conversation_id}`; `none` where none did."""
+    found: str = getattr(scope.get("route"), "path", "none")
+    return found
+
+
+def _too_large() -> str:
+    return "The body is larger than this service takes."
