@@ -177,6 +177,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_completions")),
     )
     op.create_index("ix_completions_created_at_id", "completions", ["created_at", "id"], unique=False)
+    op.create_index("ix_completions_id", "completions", ["id"], unique=False)
     op.create_index(
         "ix_completions_running",
         "completions",
@@ -240,7 +241,6 @@ def upgrade() -> None:
             ["user_id", "parent_id"],
             ["messages.user_id", "messages.id"],
             name=op.f("fk_messages_user_id_parent_id"),
-            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_messages")),
         sa.UniqueConstraint(
@@ -317,6 +317,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
         sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
     )
+    op.drop_index("ix_completions_id", "completions")
     op.drop_index("ix_completions_created_at_id", "completions")
 
     op.drop_table("completions")

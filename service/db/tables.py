@@ -167,7 +167,8 @@ messages = Table(
     moment("created_at"),
     PrimaryKeyConstraint("user_id", "id"),
     owned_by(CONVERSATION, "conversation_id"),
-    ForeignKeyConstraint(["user_id", "parent_id"], ["messages.user_id", "messages.id"], ondelete="CASCADE"),
+    # No cascade: databases run one level of it inside another, and talks are thousands of levels deep.
+    ForeignKeyConstraint(["user_id", "parent_id"], ["messages.user_id", "messages.id"]),
     UniqueConstraint("user_id", "conversation_id", "line_id", "depth"),
     CheckConstraint("role IN ('system', 'user', 'assistant')", name="role"),
     CheckConstraint("depth >= 0", name="depth"),
@@ -217,6 +218,7 @@ completions = Table(
     ),
     Index(None, "user_id", "created_at", "id"),
     Index(None, "created_at", "id"),
+    Index(None, "id"),
     Index(None, "user_id", "conversation_id"),
     Index(
         "ix_completions_running",

@@ -60,6 +60,7 @@ def close_turn(live: Live, end: End, registry: Registry) -> tuple[Finish, list[E
     meters, provenance = _meters(live, end)
     cost = registry.cost(turn.model, meters, datetime.now(UTC))
     live.outcome = _outcome(live, end, meters, cost)
+    live.error = end.error
     _add_tail(live, end, live.outcome)
     tail = live.take_pending()
     answer = {

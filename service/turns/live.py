@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from service.domain.events import TERMINAL, Answer, Event, EventKind
+from service.errors import EverturnError
 from service.providers.base import Call, Model
 
 
@@ -40,6 +41,7 @@ class Live:
     first_token: float | None = None
     next_seq: int = 1
     outcome: dict[str, Any] | None = None
+    error: EverturnError | None = None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
@@ -72,13 +74,15 @@ class Live:
         for waiting in self._waiting:
             waiting.set()
 
-    async def follow(self, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(self, after: int = 0, *, heartbeat: float = 15.0) -> AsyncIterator[list[Event]]:
         """The journalled events with a number above `after`, in batches, up to the terminal one.
 
-        A follower holds a position, not a queue: a slow one costs nothing and holds nobody back.
+        An empty batch says that nothing came for `heartbeat` seconds. A follower holds a position, not a queue: a slow
+        one costs nothing and holds nobody back.
         """
         woken = asyncio.Event()
         self._waiting.add(woken)
+        loop = asyncio.get_running_loop()
         position = max(after, 0)
         try:
             while True:
@@ -92,6 +96,10 @@ class Live:
                 elif self.finished.is_set():
                     return
                 else:
+                    alarm = loop.call_later(heartbeat, woken.set)
                     await woken.wait()
+                    alarm.cancel()
+                    if len(self.events) == position and not self.finished.is_set():
+                        yield []
         finally:
             self._waiting.discard(woken)

@@ -7,6 +7,7 @@ from service.db.ids import Ids
 from service.domain.history import Line
 from service.domain.tree import Place, Position, place
 from service.providers.base import Call, ChatMessage, Model
+from service.repositories.messages import row_of
 from service.repositories.turns import Begin, Row
 from service.turns.live import Turn
 
@@ -138,24 +139,7 @@ def _conversation(opening: Opening, turn: Turn, added: int) -> tuple[Row | None,
 def _messages(opening: Opening, turn: Turn, places: list[Place]) -> list[Row]:
     if not places:
         return []
-    rows = [
-        message_row(turn, where, line.role, line.content)
-        for where, line in zip(places[:-1], opening.lines, strict=True)
-    ]
-    answer = message_row(turn, places[-1], "assistant", "")
+    talk = (turn.user_id, turn.conversation_id or 0)
+    rows = [row_of(*talk, where, line) for where, line in zip(places[:-1], opening.lines, strict=True)]
+    answer = row_of(*talk, places[-1], Line("assistant", ""))
     return [*rows, {**answer, "status": "in_progress", "model": turn.model.id, "completion_id": turn.completion_id}]
-
-
-def message_row(turn: Turn, where: Place, role: str, content: str) -> Row:
-    """A message of the turn's conversation, as the repository takes it."""
-    return {
-        **where._asdict(),
-        "user_id": turn.user_id,
-        "conversation_id": turn.conversation_id,
-        "role": role,
-        "content": content,
-        "status": "completed",
-        "model": None,
-        "completion_id": None,
-        "metadata": {},
-    }

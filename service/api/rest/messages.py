@@ -1,0 +1,106 @@
+"""Messages, by their conversation, by their user and one by one."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from service.api.body import StrictRoute
+from service.api.deps import Owner, PathOwner, Services, allow, services
+from service.api.errors import responses
+from service.api.paging import PageOf, asked, paged
+from service.api.rest.schemas.messages import (
+    ChatMessageIn,
+    Deleted,
+    IdPath,
+    MessageAppend,
+    MessageEdit,
+    MessageIn,
+    MessageOut,
+    Received,
+)
+from service.domain.history import Line
+from service.domain.paging import Ask
+
+router = APIRouter(tags=["messages"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503))
+
+READS = [Depends(allow("read"))]
+WRITES = [Depends(allow("write"))]
+Use = Annotated[Services, Depends(services)]
+Asked = Annotated[Ask, Depends(asked())]
+Sort = Annotated[Literal["recent", "oldest"], Query()]
+
+
+@router.get("/conversations/{conversation_id}/messages", summary="List a conversation's messages", dependencies=READS)
+async def list_messages(
+    request: Request,
+    response: Response,
+    conversation_id: IdPath,
+    ask: Asked,
+    owner: Owner,
+    use: Use,
+    *,
+    branch: Annotated[Literal["active", "all"], Query()] = "active",
+    sort: Sort = "oldest",
+) -> PageOf[MessageOut]:
+    """The active branch by depth, or all branches by time."""
+    recent = sort == "recent"
+    if branch == "active":
+        page = await use.messages.page_branch(owner, conversation_id, ask, recent=recent)
+    else:
+        page = await use.messages.page(owner, ask, conversation_id=conversation_id, recent=recent)
+    return paged(request, response, page)
+
+
+@router.post(
+    "/conversations/{conversation_id}/messages", status_code=201, summary="Append a message", dependencies=WRITES
+)
+async def append_message(
+    conversation_id: IdPath, body: MessageAppend, response: Response, owner: Owner, use: Use
+) -> MessageOut:
+    """Without asking a model."""
+    line = Line(body.role, body.content)
+    made = await use.messages.add(
+        owner, conversation_id, line, parent_id=body.parent_id, metadata=body.metadata
+    )
+    response.headers["Location"] = f"/messages/{made.id}"
+    return MessageOut.model_validate(made)
+
+
+@router.post("/chat", status_code=201, summary="Store a message", dependencies=WRITES)
+async def store_message(body: ChatMessageIn, response: Response, owner: Owner, use: Use) -> Received:
+    """Without asking a model; in a conversation of its own where none is named."""
+    line = Line(body.role, body.content)
+    if body.conversation_id is None:
+        made = await use.messages.start(owner, line)
+    else:
+        made = await use.messages.add(owner, body.conversation_id, line)
+    response.headers["Location"] = f"/messages/{made.id}"
+    received = MessageIn(role=body.role, content=body.content)
+    return Received(received=received, id=made.id, conversation_id=made.conversation_id)
+
+
+@router.get("/users/{user_id}/messages", summary="List a user's messages", dependencies=READS)
+async def list_user_messages(
+    request: Request, response: Response, ask: Asked, owner: PathOwner, use: Use, *, sort: Sort = "recent"
+) -> PageOf[MessageOut]:
+    """Of all conversations, by time."""
+    page = await use.messages.page(owner, ask, conversation_id=None, recent=sort == "recent")
+    return paged(request, response, page)
+
+
+@router.get("/messages/{message_id}", summary="Get a message", dependencies=READS)
+async def get_message(message_id: IdPath, owner: Owner, use: Use) -> MessageOut:
+    """One node of a conversation's tree."""
+    return MessageOut.model_validate(await use.messages.get(owner, message_id))
+
+
+@router.patch("/messages/{message_id}", summary="Edit a message", dependencies=WRITES)
+async def edit_message(message_id: IdPath, body: MessageEdit, owner: Owner, use: Use) -> MessageOut:
+    """New content makes a sibling and returns it: history is never rewritten. Metadata is changed in place."""
+    return MessageOut.model_validate(await use.messages.edit(owner, message_id, body.content, body.metadata))
+
+
+@router.delete("/messages/{message_id}", summary="Delete a message", dependencies=WRITES)
+async def delete_message(message_id: IdPath, owner: Owner, use: Use) -> Deleted:
+    """With all that follows it; what it cost stays in the ledger."""
+    return Deleted(deleted=await use.messages.delete(owner, message_id))

@@ -1,0 +1,80 @@
+"""The shapes of messages."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.body import Body
+
+Id = Annotated[int, Field(ge=1, le=2**53 - 1)]
+IdPath = Annotated[int, Path(ge=1, le=2**53 - 1)]
+Role = Literal["system", "user", "assistant"]
+Content = Annotated[str, Field(min_length=1, max_length=1_000_000)]
+
+
+class MessageIn(Body):
+    """One message of a history."""
+
+    role: Role
+    content: Content
+
+
+class MessageAppend(MessageIn):
+    """A message to append, to the active branch or after `parent_id`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"role": "user", "content": "One more thing."}})
+
+    parent_id: Id | None = None
+    metadata: Annotated[dict[str, Any], Field(max_length=64)] = {}
+
+
+class ChatMessageIn(MessageIn):
+    """A message to store, in a conversation of its own where none is named."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"role": "user", "content": "Remember the milk."}})
+
+    conversation_id: Id | None = None
+
+
+class MessageEdit(Body):
+    """New content makes a sibling; metadata alone is changed in place."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"content": "What I meant was this."}})
+
+    content: Content | None = None
+    metadata: Annotated[dict[str, Any], Field(max_length=64)] | None = None
+
+
+class MessageOut(BaseModel):
+    """One node of a conversation's tree. The first message has depth 0."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    conversation_id: int
+    parent_id: int | None
+    depth: int
+    role: Role
+    content: str
+    reasoning: str | None
+    status: str
+    model: str | None
+    completion_id: int | None
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+class Received(BaseModel):
+    """What `POST /chat` stored."""
+
+    received: MessageIn
+    id: int
+    conversation_id: int
+
+
+class Deleted(BaseModel):
+    """How many messages went: the one named and all that followed it."""
+
+    deleted: int

@@ -1,0 +1,30 @@
+"""What lists can be narrowed by. None does not choose."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationFilter:
+    """`tags` are all needed, `q` is part of the title, `sort` is recent, oldest or title."""
+
+    q: str | None = None
+    tags: tuple[str, ...] = ()
+    archived: bool | None = None
+    sort: str = "recent"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionFilter:
+    """`user_id` None is everybody's, for an admin. `since` is inclusive, `until` is not."""
+
+    user_id: int | None
+    model: str | None = None
+    provider: str | None = None
+    status: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    conversation_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    recent: bool = True

@@ -1,0 +1,57 @@
+"""Completions as records: what was asked, how it went, what it used."""
+
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.tables import attempts, completions, ledger_entries, messages
+from service.domain.filters import CompletionFilter
+from service.domain.paging import Ask, Page
+from service.repositories.paging import Pager, Sort
+
+HIDDEN = ("worker", "epoch", "lease_expires_at")
+SHOWN = [column for column in completions.c if column.name not in HIDDEN]
+
+
+async def page_completions(connection: AsyncConnection, pager: Pager, ask: Ask, chosen: CompletionFilter) -> Page[Row[Any]]:
+    """A page of completions without their text."""
+    columns = completions.c
+    query = select(*SHOWN)
+    names = ("user_id", "model", "provider", "status", "temperature", "max_tokens", "conversation_id")
+    for name in names:
+        if (value := getattr(chosen, name)) is not None:
+            query = query.where(columns[name] == value)
+    if chosen.since:
+        query = query.where(columns.created_at >= chosen.since)
+    if chosen.until:
+        query = query.where(columns.created_at < chosen.until)
+    scope = ("completions", *(str(getattr(chosen, name)) for name in CompletionFilter.__slots__))
+    sort = [Sort(columns.created_at, chosen.recent), Sort(columns.id, chosen.recent)]
+    return await pager.page(connection, query, sort=sort, ask=ask, scope=scope)
+
+
+async def find_completion(
+    connection: AsyncConnection, user_id: int | None, completion_id: int
+) -> tuple[Row[Any], str | None, str | None] | None:
+    """A completion with its text and reasoning, of one user or, for an admin, of anyone."""
+    answer = (messages.c.user_id == completions.c.user_id) & (messages.c.id == completions.c.message_id)
+    query = (
+        select(*SHOWN, messages.c.content.label("text"), messages.c.reasoning.label("thought"))
+        .outerjoin(messages, answer)
+        .where(completions.c.id == completion_id)
+    )
+    if user_id is not None:
+        query = query.where(completions.c.user_id == user_id)
+    row = (await connection.execute(query)).first()
+    return (row, row.text, row.thought) if row else None
+
+
+async def list_attempts(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Row[Any]]:
+    where = (attempts.c.user_id == user_id, attempts.c.completion_id == completion_id)
+    return list(await connection.execute(select(attempts).where(*where).order_by(attempts.c.number)))
+
+
+async def list_entries(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Row[Any]]:
+    where = (ledger_entries.c.user_id == user_id, ledger_entries.c.completion_id == completion_id)
+    return list(await connection.execute(select(ledger_entries).where(*where).order_by(ledger_entries.c.id)))

@@ -1,0 +1,162 @@
+"""Messages: one node each of a conversation's tree."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import CTE, Row, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.recordset import encode, insert_rows
+from service.db.tables import conversations, messages
+from service.domain.history import Line
+from service.domain.paging import Ask, Page
+from service.domain.tree import Place, Position
+from service.repositories.paging import Pager, Sort
+from service.repositories.turns import MESSAGE
+
+SHOWN = [column for column in messages.c if column.name not in ("line_id",)]
+
+
+async def find_message(connection: AsyncConnection, user_id: int, message_id: int) -> Row[Any] | None:
+    query = select(messages).where(messages.c.user_id == user_id, messages.c.id == message_id)
+    return (await connection.execute(query)).first()
+
+
+async def find_position(
+    connection: AsyncConnection, user_id: int, conversation_id: int, message_id: int
+) -> Position | None:
+    """Where a message of this conversation stands."""
+    row = (await connection.execute(_position(), {"owner": user_id, "talk": conversation_id, "node": message_id})).first()
+    return Position(row.id, row.line_id, row.depth, not row.followed) if row else None
+
+
+async def read_branch(
+    connection: AsyncConnection, user_id: int, conversation_id: int, *, leaf_id: int, limit: int
+) -> list[Row[Any]]:
+    """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: depth, role, content."""
+    names = {"owner": user_id, "talk": conversation_id, "leaf": leaf_id}
+    rows = await connection.execute(_newest(), names | {"most": limit})
+    return list(rows)[::-1]
+
+
+async def page_branch(
+    connection: AsyncConnection, pager: Pager, ask: Ask, *, leaf: Position, user_id: int, conversation_id: int, recent: bool
+) -> Page[Row[Any]]:
+    """A page of the branch that ends in a leaf, by depth: its cost is its own length and the branch's turnings."""
+    lines = branch_lines()
+    query = _on_branch(lines, *SHOWN)
+    if not ask.cursor:
+        edge = messages.c.depth <= leaf.depth - ask.skip if recent else messages.c.depth >= ask.skip
+        query = query.where(edge)
+    return await pager.page(
+        connection,
+        query.params(owner=user_id, talk=conversation_id, leaf=leaf.id),
+        sort=[Sort(messages.c.depth, recent)],
+        ask=Ask(0, ask.limit, ask.cursor),
+        scope=("branch", user_id, conversation_id, recent),
+        total=leaf.depth + 1,
+    )
+
+
+async def page_messages(
+    connection: AsyncConnection, pager: Pager, ask: Ask, *, user_id: int, conversation_id: int | None, recent: bool
+) -> Page[Row[Any]]:
+    """A page of all messages of a user, or of one conversation with all its branches, by time."""
+    query = select(*SHOWN).where(messages.c.user_id == user_id)
+    total = select(func.coalesce(func.sum(conversations.c.message_count), 0)).where(conversations.c.user_id == user_id)
+    if conversation_id is not None:
+        query = query.where(messages.c.conversation_id == conversation_id)
+        total = total.where(conversations.c.id == conversation_id)
+    return await pager.page(
+        connection,
+        query,
+        sort=[Sort(messages.c.created_at, recent), Sort(messages.c.id, recent)],
+        ask=ask,
+        scope=("messages", user_id, conversation_id, recent),
+        total=total,
+    )
+
+
+async def add_messages(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert messages. Raises IntegrityError where a place is taken or a parent is not there."""
+    await connection.execute(insert_rows(connection.dialect.name, "rows", messages, MESSAGE), {"rows": encode(rows)})
+
+
+async def edit_metadata(connection: AsyncConnection, user_id: int, message_id: int, metadata: dict[str, Any]) -> None:
+    where = (messages.c.user_id == user_id, messages.c.id == message_id)
+    await connection.execute(update(messages).where(*where).values(metadata=metadata))
+
+
+async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: int) -> int:
+    """Delete a message and all that follows it; return how many."""
+    tree = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.id == message_id).cte(recursive=True)
+    child = messages.alias()
+    tree = tree.union_all(select(child.c.id).join(tree, child.c.parent_id == tree.c.id).where(child.c.user_id == user_id))
+    doomed = messages.c.id.in_(select(tree.c.id))
+    result = await connection.execute(delete(messages).where(messages.c.user_id == user_id, doomed))
+    return result.rowcount
+
+
+def row_of(user_id: int, conversation_id: int, where: Place, line: Line) -> dict[str, Any]:
+    """A complete message at its place, as the inserts take it."""
+    return {
+        **where._asdict(),
+        "user_id": user_id,
+        "conversation_id": conversation_id,
+        "role": line.role,
+        "content": line.content,
+        "status": "completed",
+        "model": None,
+        "completion_id": None,
+        "metadata": {},
+    }
+
+
+def branch_lines() -> CTE:
+    """The stretches of lines from a leaf to its root, with bound `owner`, `talk` and `leaf`.
+
+    Each has line_id, low and high (depths, inclusive), and parent_id, the message that the line branched off from.
+    """
+    owner, talk = bindparam("owner"), bindparam("talk")
+    leaf, head = messages.alias("leaf"), messages.alias("head")
+    fork, origin = messages.alias("fork"), messages.alias("origin")
+    lines = (
+        select(leaf.c.line_id, head.c.depth.label("low"), leaf.c.depth.label("high"), head.c.parent_id)
+        .join_from(leaf, head, (head.c.user_id == leaf.c.user_id) & (head.c.id == leaf.c.line_id))
+        .where(leaf.c.user_id == owner, leaf.c.conversation_id == talk, leaf.c.id == bindparam("leaf"))
+        .cte("lines", recursive=True)
+    )
+    return lines.union_all(
+        select(fork.c.line_id, origin.c.depth, fork.c.depth, origin.c.parent_id)
+        .join_from(lines, fork, (fork.c.user_id == owner) & (fork.c.id == lines.c.parent_id))
+        .join(origin, (origin.c.user_id == fork.c.user_id) & (origin.c.id == fork.c.line_id))
+    )
+
+
+def _on_branch(lines: CTE, *columns: Any) -> Select[Any]:
+    here = (messages.c.line_id == lines.c.line_id) & messages.c.depth.between(lines.c.low, lines.c.high)
+    return (
+        select(*columns)
+        .join_from(lines, messages, here)
+        .where(messages.c.user_id == bindparam("owner"), messages.c.conversation_id == bindparam("talk"))
+    )
+
+
+def _newest() -> Select[Any]:
+    query = _on_branch(branch_lines(), messages.c.depth, messages.c.role, messages.c.content, messages.c.status)
+    return query.order_by(messages.c.depth.desc()).limit(bindparam("most"))
+
+
+def _position() -> Select[Any]:
+    after = messages.alias("after")
+    followed = exists().where(
+        after.c.user_id == messages.c.user_id,
+        after.c.conversation_id == messages.c.conversation_id,
+        after.c.line_id == messages.c.line_id,
+        after.c.depth == messages.c.depth + 1,
+    )
+    return select(messages.c.id, messages.c.line_id, messages.c.depth, followed.label("followed")).where(
+        messages.c.user_id == bindparam("owner"),
+        messages.c.conversation_id == bindparam("talk"),
+        messages.c.id == bindparam("node"),
+    )

@@ -1,0 +1,110 @@
+"""The catalogue: which models can be asked, what they take and what they cost."""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from pydantic_core import to_json
+
+from service.domain.cursors import Cursors
+from service.domain.meters import Prices
+from service.domain.paging import Ask, Page
+from service.errors import BadCursor, Unprocessable
+from service.providers.base import Model
+from service.providers.registry import Registry
+
+DEFAULTS: dict[str, float | int] = {"temperature": 0.7, "max_tokens": 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model as the catalogue shows it; `prices` are those in force, in exact dollars per million tokens."""
+
+    id: str
+    name: str
+    provider: str
+    max_tokens: int | None
+    max_output_tokens: int | None
+    prices: dict[str, str | None] | None
+    streaming: bool | None
+    tools: bool | None
+    images: bool | None
+    reasoning: bool | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A model's effective configuration and the ETag that names this state of it."""
+
+    etag: str
+    fields: dict[str, Any]
+
+
+class Catalog:
+    def __init__(self, registry: Registry, cursors: Cursors) -> None:
+        self._registry = registry
+        self._cursors = cursors
+
+    def page(self, provider: str | None, ask: Ask) -> Page[Entry]:
+        """A page of models by id, of one provider or of all. Raises Unprocessable, BadCursor."""
+        if provider is not None and provider not in self._registry.provider_names():
+            known = ", ".join(self._registry.provider_names()) or "none is configured"
+            raise Unprocessable(f"Unknown provider; known: {known}.", loc=("query", "provider"))
+        models = self._registry.list_models(provider)
+        scope = f"models:{provider}"
+        first, last = self._span([model.id for model in models], scope, ask)
+        chosen = models[first:last]
+        return Page(
+            [self._entry(model) for model in chosen],
+            None if ask.cursor else len(models),
+            0 if ask.cursor else ask.skip,
+            ask.limit,
+            self._cursors.seal(scope, [chosen[-1].id], False) if chosen and last < len(models) else None,
+            self._cursors.seal(scope, [chosen[0].id], True) if chosen and first > 0 else None,
+        )
+
+    async def get(self, model_id: str) -> Entry:
+        """Raises UnknownModel."""
+        return self._entry(await self._registry.find_model(model_id))
+
+    async def config(self, model_id: str) -> Config:
+        """Raises UnknownModel."""
+        model = await self._registry.find_model(model_id)
+        shown = asdict(self._entry(model)) | {
+            "upstream": model.upstream,
+            "refused_parameters": sorted(model.refused_parameters),
+            "defaults": DEFAULTS,
+        }
+        return Config(f'"{sha256(to_json(shown)).hexdigest()[:32]}"', shown)
+
+    def _span(self, ids: list[str], scope: str, ask: Ask) -> tuple[int, int]:
+        """Which of the sorted ids are asked for: first, and the one after the last."""
+        if not ask.cursor:
+            return ask.skip, ask.skip + ask.limit
+        try:
+            (key,), backwards = self._cursors.open(scope, ask.cursor)
+        except ValueError as error:
+            raise BadCursor from error
+        if backwards:
+            end = bisect_left(ids, str(key))
+            return max(0, end - ask.limit), end
+        start = bisect_right(ids, str(key))
+        return start, start + ask.limit
+
+    def _entry(self, model: Model) -> Entry:
+        prices = self._registry.prices(model, datetime.now(UTC))
+        same = ("provider", "max_tokens", "max_output_tokens", "streaming", "tools", "images", "reasoning", "source")
+        return Entry(
+            id=model.id,
+            name=model.id.rpartition("/")[2],
+            prices=prices and _exact(prices),
+            **{name: getattr(model, name) for name in same},
+        )
+
+
+def _exact(prices: Prices) -> dict[str, str | None]:
+    values = {one.name: getattr(prices, one.name) for one in fields(Prices)}
+    return {name: None if value is None else format(value.normalize(), "f") for name, value in values.items()}

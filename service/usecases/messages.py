@@ -1,0 +1,171 @@
+"""Messages: append without asking a model, read by branch or by time, edit as a sibling, delete with what follows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.engine import Database
+from service.db.ids import Ids
+from service.domain.history import Line
+from service.domain.paging import Ask, Page
+from service.domain.tree import Place, Position, place
+from service.errors import Conflict, ConversationBusy, NotFound
+from service.repositories import conversations
+from service.repositories import messages as rows
+from service.repositories.paging import Pager
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One node of a conversation's tree."""
+
+    id: int
+    conversation_id: int
+    parent_id: int | None
+    depth: int
+    role: str
+    content: str
+    reasoning: str | None
+    status: str
+    model: str | None
+    completion_id: int | None
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+class Messages:
+    def __init__(self, database: Database, ids: Ids, pager: Pager) -> None:
+        self._database = database
+        self._ids = ids
+        self._pager = pager
+
+    async def add(
+        self, user_id: int, conversation_id: int, line: Line, *, parent_id: int | None = None, metadata: Any = None
+    ) -> Message:
+        """Append to the active branch, or after `parent_id`, beside what follows it there.
+
+        Raises NotFound for the conversation or the parent, Conflict when another message came first.
+        """
+        message_id = (await self._ids.take("message"))[0]
+        for last in (False, False, True):
+            try:
+                async with self._database.transaction() as connection:
+                    parent = await self._parent(connection, user_id, conversation_id, parent_id)
+                    where = place(parent, [message_id])[0]
+                    return await self._insert(connection, user_id, conversation_id, where, line, metadata or {})
+            except Conflict:
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def start(self, user_id: int, line: Line) -> Message:
+        """Make a conversation of one message."""
+        conversation_id = (await self._ids.take("conversation"))[0]
+        message_id = (await self._ids.take("message"))[0]
+        async with self._database.transaction() as connection:
+            await conversations.add_conversation(connection, {"user_id": user_id, "id": conversation_id})
+            return await self._insert(connection, user_id, conversation_id, place(None, [message_id])[0], line, {})
+
+    async def get(self, user_id: int, message_id: int) -> Message:
+        """Raises NotFound, also for somebody else's."""
+        async with self._database.reading() as connection:
+            return _message(await self._row(connection, user_id, message_id))
+
+    async def page(self, user_id: int, ask: Ask, *, conversation_id: int | None, recent: bool) -> Page[Message]:
+        """A page by time of all the user's messages, or of one conversation with all its branches."""
+        async with self._database.reading() as connection:
+            if conversation_id is not None:
+                await self._conversation(connection, user_id, conversation_id)
+            page = await rows.page_messages(
+                connection, self._pager, ask, user_id=user_id, conversation_id=conversation_id, recent=recent
+            )
+        return page.map(_message)
+
+    async def page_branch(self, user_id: int, conversation_id: int, ask: Ask, *, recent: bool) -> Page[Message]:
+        """A page of the active branch, by depth."""
+        async with self._database.reading() as connection:
+            leaf_id = (await self._conversation(connection, user_id, conversation_id)).active_leaf_id
+            leaf = leaf_id and await rows.find_position(connection, user_id, conversation_id, leaf_id)
+            if not leaf:
+                return Page([], 0, ask.skip, ask.limit)
+            page = await rows.page_branch(
+                connection, self._pager, ask, leaf=leaf, user_id=user_id, conversation_id=conversation_id, recent=recent
+            )
+        return page.map(_message)
+
+    async def edit(self, user_id: int, message_id: int, content: str | None, metadata: Any) -> Message:
+        """New content makes a sibling, which becomes the active leaf; metadata alone is changed in place."""
+        sibling = (await self._ids.take("message"))[0] if content is not None else 0
+        async with self._database.transaction() as connection:
+            row = await self._row(connection, user_id, message_id)
+            if content is None or content == row.content:
+                if metadata is not None:
+                    await rows.edit_metadata(connection, user_id, message_id, metadata)
+                return _message(await self._row(connection, user_id, message_id))
+            if row.status == "in_progress":
+                raise ConversationBusy("The answer is still being written.")
+            where = Place(sibling, row.parent_id, sibling, row.depth)
+            kept = row.metadata if metadata is None else metadata
+            return await self._insert(connection, user_id, row.conversation_id, where, Line(row.role, content), kept)
+
+    async def delete(self, user_id: int, message_id: int) -> int:
+        """Delete a message and all that follows it; its parent becomes the active leaf if the leaf went. → how many."""
+        async with self._database.transaction() as connection:
+            row = await self._row(connection, user_id, message_id)
+            talk = await self._conversation(connection, user_id, row.conversation_id)
+            gone = await rows.delete_subtree(connection, user_id, message_id)
+            leaf = talk.active_leaf_id
+            if leaf and await rows.find_message(connection, user_id, leaf) is None:
+                leaf = row.parent_id
+            await conversations.move_leaf(connection, user_id, row.conversation_id, leaf_id=leaf, added=-gone)
+        return gone
+
+    async def _insert(
+        self,
+        connection: AsyncConnection,
+        user_id: int,
+        conversation_id: int,
+        where: Place,
+        line: Line,
+        metadata: dict[str, Any],
+    ) -> Message:
+        row = {**rows.row_of(user_id, conversation_id, where, line), "metadata": metadata}
+        try:
+            await rows.add_messages(connection, [row])
+        except IntegrityError as error:
+            raise Conflict("The conversation changed meanwhile; read it and send again.") from error
+        await conversations.move_leaf(connection, user_id, conversation_id, leaf_id=where.id, added=1)
+        return _message(await self._row(connection, user_id, where.id))
+
+    async def _parent(
+        self, connection: AsyncConnection, user_id: int, conversation_id: int, parent_id: int | None
+    ) -> Position | None:
+        talk = await self._conversation(connection, user_id, conversation_id)
+        chosen = talk.active_leaf_id if parent_id is None else parent_id
+        if chosen is None:
+            return None
+        found = await rows.find_position(connection, user_id, conversation_id, chosen)
+        if found is None:
+            raise NotFound(f"There is no message {chosen} in conversation {conversation_id}.")
+        return found
+
+    async def _conversation(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Row[Any]:
+        row = await conversations.find_conversation(connection, user_id, conversation_id)
+        if row is None:
+            raise NotFound(f"There is no conversation {conversation_id}.")
+        return row
+
+    async def _row(self, connection: AsyncConnection, user_id: int, message_id: int) -> Row[Any]:
+        row = await rows.find_message(connection, user_id, message_id)
+        if row is None:
+            raise NotFound(f"There is no message {message_id}.")
+        return row
+
+
+def _message(row: Row[Any]) -> Message:
+    found = row._mapping
+    return Message(**{name: found[name] for name in Message.__slots__})
