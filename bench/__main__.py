@@ -87,9 +87,10 @@ def arguments() -> argparse.Namespace:
 
 def how(options: argparse.Namespace) -> str:
     """A sentence that says how it was measured."""
+    whom = "**The floors alone, without the service.** " if options.floors else ""
     return (
-        f"Medians of {options.rounds} interleaved rounds of {options.seconds:g} s each. Subjects on one core, each alone "
-        "in its turn; provider, load generator and Postgres on the rest."
+        f"{whom}Medians of {options.rounds} interleaved rounds of {options.seconds:g} s each; the listings one round "
+        "of 1 s a page. Subjects on one core, each alone in its turn; provider, load generator and Postgres on the rest."
     )
 
 

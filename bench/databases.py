@@ -16,6 +16,8 @@ import asyncpg  # type: ignore[import-untyped]  # it ships none
 from bench.processes import BenchError
 
 Kind = Literal["sqlite", "postgres"]
+Use = Literal["turns", "floor", "listing"]
+USES: tuple[Use, ...] = ("turns", "floor", "listing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,12 @@ class Databases:
     directory: Path
     server: str = ""
 
-    def new(self, kind: Kind, name: str) -> str:
-        """The URL of a new, empty database."""
+    def new(self, kind: Kind, use: Use) -> str:
+        """The URL of a new, empty database. Once a run for each use."""
         if kind == "sqlite":
-            return f"sqlite:///{self.directory / name}.db"
-        execute(f"{self.server}/postgres", [f"CREATE DATABASE {name}"])
-        return f"{self.server}/{name}"
+            return f"sqlite:///{self.directory / use}.db"
+        execute(f"{self.server}/postgres", [f"CREATE DATABASE {_name(use)}"])
+        return f"{self.server}/{_name(use)}"
 
 
 class Stored(NamedTuple):
@@ -52,7 +54,12 @@ def postgres(directory: Path) -> Iterator[str]:
     """
     given = os.environ.get("EVERTURN_BENCH_POSTGRES")
     if given:
-        yield _durable(given.rstrip("/"))
+        found = _durable(given.rstrip("/"))
+        _drop(found)
+        try:
+            yield found
+        finally:
+            _drop(found)
         return
     from tests.servers.postgres import server  # noqa: PLC0415
 
@@ -111,6 +118,14 @@ def is_postgres(url: str) -> bool:
 
 def sqlite_path(url: str) -> str:
     return url.removeprefix("sqlite:///")
+
+
+def _name(use: Use) -> str:
+    return f"everturn_bench_{use}"
+
+
+def _drop(server: str) -> None:
+    execute(f"{server}/postgres", [f"DROP DATABASE IF EXISTS {_name(use)} WITH (FORCE)" for use in USES])
 
 
 def _durable(server: str) -> str:

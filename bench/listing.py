@@ -20,7 +20,7 @@ AIM_MS = 5.0
 
 def run(kind: Kind, databases: Databases, *, provider: str, messages: int, effort: Effort) -> Part:
     """One client asks for one page again and again; a page by cursor is the one that skip found at that depth."""
-    url = databases.new(kind, f"listing_{kind}")
+    url = databases.new(kind, "listing")
     env = environment(url, provider, databases.directory)
     key = admin_key(env)
     history = seed(url, messages)

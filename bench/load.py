@@ -133,9 +133,9 @@ class Connection(asyncio.Protocol):
         self._raw += data
         if not self.status and not self._head():
             return
-        if self._plain() if self._need >= 0 else self._chunked():
-            if self._done is not None and not self._done.done():
-                self._done.set_result(None)
+        whole = self._plain() if self._need >= 0 else self._chunked()
+        if whole and self._done is not None and not self._done.done():
+            self._done.set_result(None)
 
     def _head(self) -> bool:
         end = self._raw.find(b"\r\n\r\n")

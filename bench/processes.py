@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -73,8 +74,12 @@ class Measured:
         return self.cpu_seconds * 1000 / max(self.result.total, 1)
 
 
+@cache
 def cores() -> tuple[set[int], set[int]]:
-    """(the subjects' core, the cores of everything else); the same where there is only one, or no pinning here."""
+    """(the subjects' core, the cores of everything else), as this process found them when it first asked.
+
+    The same where there is only one, empty where nothing can be pinned.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return set(), set()
     allowed = sorted(os.sched_getaffinity(0))
@@ -92,8 +97,11 @@ def started(
     command: Sequence[str], *, env: Mapping[str, str], core: set[int] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in the project's root, ended with the block; its output goes to the bench's standard error."""
-    before: Callable[[], None] | None = (lambda: pin(core)) if core else None
-    process = subprocess.Popen(command, cwd=ROOT, env=dict(env), stdout=sys.stderr, preexec_fn=before)
+    pin(core or cores()[1])
+    try:
+        process = subprocess.Popen(command, cwd=ROOT, env=dict(env), stdout=sys.stderr)
+    finally:
+        pin(cores()[1])
     try:
         yield process
     finally:

@@ -59,7 +59,8 @@ def write(text: str) -> None:
 def machine() -> str:
     """The day, the processor, its cores, the kernel, Python, and what a synced write costs."""
     where = f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    return f"{datetime.now(UTC):%Y-%m-%d}: {where}, Python {platform.python_version()}; a synced write of 8 kB takes {_sync_ms():.2f} ms."
+    synced = f"a synced write of 8 kB takes {_sync_ms():.2f} ms"
+    return f"{datetime.now(UTC):%Y-%m-%d}: {where}, Python {platform.python_version()}; {synced}."
 
 
 def number(value: float) -> str:

@@ -37,10 +37,10 @@ class Field:
 @contextmanager
 def field(kind: Kind, databases: Databases, *, provider: str, floors_only: bool) -> Iterator[Field]:
     """Starts the floors and the service on one database."""
-    url = databases.new(kind, f"turns_{kind}")
+    url = databases.new(kind, "turns")
     with ExitStack() as stack:
         forward = stack.enter_context(floor("forward", provider))
-        storing = stack.enter_context(floor("forward + store", provider, databases.new(kind, f"floor_{kind}")))
+        storing = stack.enter_context(floor("forward + store", provider, databases.new(kind, "floor")))
         started = None if floors_only else stack.enter_context(service(url, provider, databases.directory))
         yield Field(kind, forward, storing, started, url)
 
