@@ -175,7 +175,7 @@ class EventStream:
         self._begun = False
         self._finished = False
         self._deadline = min(started + timeouts.first_byte, self._total)
-        self._timer = self._loop.call_at(self._deadline, self._watch)
+        self._timer = self._loop.call_at(min(self._deadline, self._loop.time() + self._idle), self._watch)
 
     async def read(self) -> list[bytes]:
         """The data of the events that the next read completes, at least one; [] at the end, and `ended` is set.
