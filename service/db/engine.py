@@ -52,6 +52,13 @@ class Database:
                     yield connection
                     await connection.commit()
 
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one Postgres statement, which commits itself: no BEGIN, no COMMIT, one round trip."""
+        with _translated():
+            async with self.engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
     async def ping(self) -> None:
         """One round trip. Raises DatabaseUnavailable."""
         async with self.reading() as connection:

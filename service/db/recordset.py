@@ -1,10 +1,10 @@
 """Many rows as one JSON parameter: a statement keeps its text and has one bind, whatever the number of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import JSON, Column, FromClause, Table, Text, bindparam, cast, column, func, literal_column, select
+from sqlalchemy import JSON, Column, FromClause, Table, Text, bindparam, cast, column, func, literal_column, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -31,14 +31,20 @@ def insert_rows(
     parameter: str,
     table: Table,
     names: Sequence[str],
+    *,
     fixed: Mapping[str, ColumnElement[Any]] | None = None,
+    where: Callable[[FromClause], ColumnElement[bool]] | None = None,
 ) -> Any:
-    """INSERT … SELECT from a recordset, open for ON CONFLICT; `fixed` columns have one expression for all rows."""
+    """INSERT … SELECT from a recordset, leaving out rows whose primary key is there already.
+
+    `fixed` columns have one expression for all rows; `where` chooses among the rows.
+    """
     rows = recordset(dialect, parameter, [table.c[name] for name in names])
     extra = fixed or {}
-    chosen = select(*(rows.c[name] for name in names), *extra.values())
     # SQLite takes the ON of an upsert for a join's without a WHERE before it.
-    return upsert(dialect, table).from_select([*names, *extra], chosen.where(literal_column("1 = 1")), False)
+    chosen = select(*(rows.c[name] for name in names), *extra.values()).where(where(rows) if where else true())
+    insert = upsert(dialect, table).from_select([*names, *extra], chosen, False)
+    return insert.on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
 
 
 def encode(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from service.domain.history import Line
 from service.domain.paging import Ask, Page
 from service.domain.tree import Place, Position
 from service.repositories.paging import Pager, Sort
-from service.repositories.turns import MESSAGE
+from service.repositories.turn_statements import MESSAGE
 
 SHOWN = [column for column in messages.c if column.name not in ("line_id",)]
 

@@ -66,6 +66,7 @@ def close_turn(live: Live, end: End, registry: Registry) -> tuple[Finish, list[E
     answer = {
         "user_id": turn.user_id,
         "id": turn.message_id,
+        "completion_id": turn.completion_id,
         "content": live.answer.content,
         "reasoning": live.answer.reasoning_content,
         "status": live.outcome["status"],

@@ -13,7 +13,7 @@ from service.db.engine import Database
 from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns
-from service.repositories.turns import Begin, Finish, Row
+from service.repositories.turns import Begin, Finish, Flush, Name, Row
 from service.turns.live import Live, Turn
 
 log = logging.getLogger(__name__)
@@ -120,15 +120,17 @@ class Journal:
         else:
             _settle(work, won)
 
-    async def _commit(self, work: _Work) -> set[tuple[int, int]]:
+    async def _commit(self, work: _Work) -> set[Name]:
+        flush = Flush(
+            [begin for begin, _ in work.begins],
+            [event_row(live.turn, events) for live, events in work.appends],
+            [finish for finish, _ in work.finishes],
+        )
+        if self._database.dialect == "postgresql":
+            async with self._database.statement() as connection:
+                return await turns.write_at_once(connection, flush, self._lease_seconds)
         async with self._database.transaction() as connection:
-            if work.begins:
-                await turns.begin_turns(connection, [begin for begin, _ in work.begins], self._lease_seconds)
-            if work.appends:
-                await turns.append_events(connection, [event_row(live.turn, some) for live, some in work.appends])
-            if work.finishes:
-                return await turns.finish_turns(connection, [finish for finish, _ in work.finishes])
-        return set()
+            return await turns.write_in_turn(connection, flush, self._lease_seconds)
 
     async def _isolate(self, work: _Work, error: DBAPIError) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
@@ -176,7 +178,7 @@ def event_row(turn: Turn, events: Sequence[Event]) -> Row:
     }
 
 
-def _settle(work: _Work, won: set[tuple[int, int]]) -> None:
+def _settle(work: _Work, won: set[Name]) -> None:
     for _, begun in work.begins:
         if not begun.done():
             begun.set_result(None)
@@ -184,7 +186,7 @@ def _settle(work: _Work, won: set[tuple[int, int]]) -> None:
         live.publish(events)
     for finish, ended in work.finishes:
         if not ended.done():
-            ended.set_result((finish.outcome["user_id"], finish.outcome["id"]) in won)
+            ended.set_result(finish.name in won)
 
 
 def _refuse_begins(work: _Work, error: DatabaseUnavailable) -> _Work:

@@ -1,0 +1,176 @@
+"""The statements that write turns, built once for each database.
+
+Each takes a JSON list for each table that it writes. SQLite runs them one after the other. Postgres runs a whole flush as
+one statement whose parts are data-modifying WITH queries (PostgreSQL manual, 7.8.4): one round trip, no BEGIN, no COMMIT.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    FromClause,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from service.db.recordset import insert_rows, recordset, upsert
+from service.db.tables import attempts, completions, conversations, events, ledger_entries, messages, running
+from service.db.types import later, now
+
+CONVERSATION = ("user_id", "id", "title", "title_key", "system_prompt", "model", "active_leaf_id", "message_count")
+MOVED = ("user_id", "id", "model", "active_leaf_id", "message_count")
+MESSAGE = (
+    "user_id", "id", "conversation_id", "parent_id", "line_id", "depth",
+    "role", "content", "status", "model", "completion_id", "metadata",
+)  # fmt: skip
+COMPLETION = (
+    "user_id", "id", "conversation_id", "message_id", "key_id", "model", "provider", "temperature", "max_tokens",
+    "parameters", "streamed", "stored", "status", "warnings", "worker", "epoch",
+)  # fmt: skip
+ATTEMPT = ("user_id", "completion_id", "number", "provider", "upstream_model", "status")
+EVENTS = ("user_id", "completion_id", "seq", "last_seq", "data")
+METERS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+OUTCOME = (
+    "user_id", "id", "epoch", "status", "finish_reason", "error_code", "error_detail", "warnings", "attempt_count",
+    *METERS, "cost_nano", "first_token_ms", "duration_ms",
+)  # fmt: skip
+ANSWER = ("user_id", "id", "completion_id", "content", "reasoning", "status")
+ATTEMPT_END = ("user_id", "completion_id", "number", "status", "upstream_id", "error_kind", "error_detail")
+ENTRY = (
+    "user_id", "id", "completion_id", "attempt", "conversation_id", "key_id", "model", "provider", *METERS,
+    "cost_nano", "price_source", "price_version", "provenance",
+)  # fmt: skip
+
+BEGIN = ("conversations", "moved", "messages", "completions", "attempts")
+APPEND = ("events",)
+FINISH = ("outcomes", "answers", "tails", "ends", "entries")
+
+
+@lru_cache
+def statements(dialect: str) -> Mapping[str, Any]:
+    """The statements by the name of the list that each takes. `completions` and `renew` also take lease_seconds."""
+    lease = later(bindparam("lease_seconds"))
+    return {
+        "conversations": insert_rows(dialect, "conversations", conversations, CONVERSATION),
+        "moved": _moved(dialect),
+        "messages": insert_rows(dialect, "messages", messages, MESSAGE),
+        "completions": insert_rows(
+            dialect, "completions", completions, COMPLETION, fixed={"lease_expires_at": lease}
+        ),
+        "attempts": insert_rows(dialect, "attempts", attempts, ATTEMPT),
+        "events": _events(dialect),
+        "outcomes": _outcomes(dialect),
+        **_finishing(dialect, None),
+        "renew": update(completions)
+        .where(completions.c.worker == bindparam("of_worker"), running)
+        .values(lease_expires_at=lease),
+    }
+
+
+@lru_cache
+def combined(names: tuple[str, ...]) -> Select[Any]:
+    """One Postgres statement for these lists. It returns the (user_id, id) of the completions that it finished."""
+    parts = statements("postgresql")
+    if "outcomes" not in names:
+        nothing: Select[Any] = select(literal_column("1")).where(false())
+        return nothing.add_cte(*(parts[name].cte(f"w_{name}") for name in names))
+    won = parts["outcomes"].cte("w_outcomes")
+    parts = {**parts, **_finishing("postgresql", won)}
+    others = [parts[name].cte(f"w_{name}") for name in names if name != "outcomes"]
+    return select(won.c.user_id, won.c.id).add_cte(*others)
+
+
+def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
+    """What follows from an outcome. With `won` only for the completions in it, and the entries of erased ones."""
+
+    def finished(rows: FromClause) -> ColumnElement[bool]:
+        if won is None:
+            return true()
+        return exists().where(won.c.user_id == rows.c.user_id, won.c.id == rows.c.completion_id)
+
+    def accounted(rows: FromClause) -> ColumnElement[bool]:
+        same = (completions.c.user_id == rows.c.user_id, completions.c.id == rows.c.completion_id)
+        return true() if won is None else or_(finished(rows), ~exists().where(*same))
+
+    return {
+        "answers": _answers(dialect, finished),
+        "tails": insert_rows(dialect, "tails", events, EVENTS, where=finished),
+        "ends": _ends(dialect, finished),
+        "entries": insert_rows(dialect, "entries", ledger_entries, ENTRY, where=accounted),
+    }
+
+
+def _moved(dialect: str) -> Update:
+    rows = recordset(dialect, "moved", [conversations.c[name] for name in MOVED])
+    return (
+        update(conversations)
+        .where(conversations.c.user_id == rows.c.user_id, conversations.c.id == rows.c.id)
+        .where(~exists().where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.active_leaf_id))
+        .values(
+            active_leaf_id=rows.c.active_leaf_id,
+            message_count=conversations.c.message_count + rows.c.message_count,
+            model=func.coalesce(rows.c.model, conversations.c.model),
+            active_at=now(),
+        )
+    )
+
+
+def _events(dialect: str) -> Any:
+    """Events of completions that still run under their writer's epoch."""
+    rows = recordset(dialect, "events", [*(events.c[name] for name in EVENTS), completions.c.epoch])
+    fence = and_(
+        completions.c.user_id == rows.c.user_id,
+        completions.c.id == rows.c.completion_id,
+        completions.c.epoch == rows.c.epoch,
+        running,
+    )
+    chosen = select(*(rows.c[name] for name in EVENTS)).join_from(rows, completions, fence).where(true())
+    insert = upsert(dialect, events).from_select(list(EVENTS), chosen, False)
+    return insert.on_conflict_do_nothing(index_elements=list(events.primary_key.columns))
+
+
+def _outcomes(dialect: str) -> Any:
+    rows = recordset(dialect, "outcomes", [completions.c[name] for name in OUTCOME])
+    return (
+        update(completions)
+        .where(completions.c.user_id == rows.c.user_id, completions.c.id == rows.c.id)
+        .where(completions.c.epoch == rows.c.epoch, running)
+        .values(
+            {name: rows.c[name] for name in OUTCOME if name not in ("user_id", "id", "epoch")}
+            | {"finished_at": now(), "lease_expires_at": null()}
+        )
+        .returning(completions.c.user_id, completions.c.id)
+    )
+
+
+def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:
+    rows = recordset(dialect, "answers", [messages.c[name] for name in ANSWER])
+    return (
+        update(messages)
+        .where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.id, chosen(rows))
+        .values({name: rows.c[name] for name in ("content", "reasoning", "status")})
+    )
+
+
+def _ends(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:
+    rows = recordset(dialect, "ends", [attempts.c[name] for name in ATTEMPT_END])
+    match = (attempts.c[name] == rows.c[name] for name in ("user_id", "completion_id", "number"))
+    return (
+        update(attempts)
+        .where(*match, chosen(rows))
+        .values({name: rows.c[name] for name in ATTEMPT_END[3:]} | {"finished_at": now()})
+    )
