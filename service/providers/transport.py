@@ -29,6 +29,7 @@ BASE_HEADERS: Final = {
     "User-Agent": f"everturn/{__version__}",
 }
 Locate = Callable[[], Awaitable[str]]
+Drain = Callable[[aiohttp.ClientResponse], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class HttpClient:
         self._endpoint = endpoint
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
+        self._draining: set[aiohttp.ClientResponse] = set()
 
     async def fetch(self, method: str, path: str, body: bytes | None = None) -> Any:
         """The JSON of an answer in one piece. Raises `ProviderFailure`."""
@@ -77,7 +79,7 @@ class HttpClient:
                     await self._refuse(response)
         except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError) as error:
             raise wire.from_exception(self.provider, error) from error
-        return EventStream(self.provider, response, timeouts, started)
+        return EventStream(self.provider, response, timeouts=timeouts, started=started, drain=self._drain)
 
     async def warm(self) -> None:
         """Open the session, and look the address up."""
@@ -85,6 +87,8 @@ class HttpClient:
         await self._url("")
 
     async def close(self) -> None:
+        for response in tuple(self._draining):
+            self._end_drain(response)
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -135,6 +139,15 @@ class HttpClient:
             response.close()
         raise wire.failure(self.provider, "malformed", "no event stream")
 
+    def _drain(self, response: aiohttp.ClientResponse) -> None:
+        """Leave a finished answer's connection open until HTTP's own end, which gives it back to the pool."""
+        self._draining.add(response)
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._end_drain, response)
+
+    def _end_drain(self, response: aiohttp.ClientResponse) -> None:
+        self._draining.discard(response)
+        response.close()
+
     async def _url(self, path: str) -> URL:
         base = self._endpoint.base_url
         if isinstance(base, str):
@@ -164,8 +177,11 @@ class EventStream:
     for as long as it likes, and may be another task than the one that began.
     """
 
-    def __init__(self, provider: str, response: aiohttp.ClientResponse, timeouts: Timeouts, started: float) -> None:
+    def __init__(
+        self, provider: str, response: aiohttp.ClientResponse, timeouts: Timeouts, started: float, drain: Drain
+    ) -> None:
         self.ended = False
+        self._drain = drain
         self._provider = provider
         self._response = response
         self._splitter = EventSplitter()
@@ -205,7 +221,7 @@ class EventStream:
         self._finished = True
         self._timer.cancel()
         if not self._response.closed:
-            self._loop.call_later(DRAIN_SECONDS, self._response.close)
+            self._drain(self._response)
 
     def close(self) -> None:
         """Close the connection at once, unless the answer is finished."""
