@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 # SQLSTATE classes that say "not now" rather than "not so": connection, resources, operator intervention, I/O.
 UNAVAILABLE_STATES = ("08", "53", "57", "58")
 WRITES = "everturn_writes"
+SQLITE_CONNECT = {"timeout": 30, "check_same_thread": False}
+
+Result = TypeVar("Result")
 
 
 class Database:
@@ -28,6 +32,7 @@ class Database:
         self.url = async_url(url)
         self.dialect = self.url.get_backend_name()
         self.engine = _sqlite(self.url, synchronous) if self.dialect == "sqlite" else _postgres(self.url, pool)
+        self._thread = _WriterThread(self.url, synchronous) if self.dialect == "sqlite" else None
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
 
     @asynccontextmanager
@@ -59,6 +64,13 @@ class Database:
             async with self.engine.connect() as connection:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
+        """Do a whole SQLite transaction in the writer's thread: one change of threads instead of one a statement."""
+        assert self._writer and self._thread, "for SQLite"
+        async with self._writer:
+            with _translated():
+                return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.run, work)
+
     async def ping(self) -> None:
         """One round trip. Raises DatabaseUnavailable."""
         async with self.reading() as connection:
@@ -66,6 +78,30 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._thread:
+            self._thread.close()
+
+
+class _WriterThread:
+    """A synchronous connection to SQLite that belongs to one thread."""
+
+    def __init__(self, url: URL, synchronous: str) -> None:
+        self.executor = ThreadPoolExecutor(1, "sqlite-writer")
+        self._engine = create_engine(
+            url.set(drivername="sqlite"), pool_size=1, max_overflow=0, connect_args=SQLITE_CONNECT
+        )
+        _prepare_sqlite(self._engine, synchronous)
+
+    def run(self, work: Callable[[Connection], Result]) -> Result:
+        with self._engine.connect().execution_options(**{WRITES: True}) as connection:
+            connection.begin()
+            result = work(connection)
+            connection.commit()
+            return result
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self._engine.dispose()
 
 
 def async_url(url: str) -> URL:
@@ -93,17 +129,16 @@ def _postgres(url: URL, pool: int) -> AsyncEngine:
 
 
 def _sqlite(url: URL, synchronous: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=8, max_overflow=0, connect_args={"timeout": 30})
+    engine = create_async_engine(url, pool_size=8, max_overflow=0, connect_args=SQLITE_CONNECT)
+    _prepare_sqlite(engine.sync_engine, synchronous)
+    return engine
 
+
+def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (
-            "journal_mode = WAL",
-            "foreign_keys = ON",
-            f"synchronous = {synchronous}",
-            "cache_size = -16000",
-        ):
+        for pragma in ("journal_mode = WAL", "foreign_keys = ON", f"synchronous = {synchronous}", "cache_size = -16000"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -111,9 +146,8 @@ def _sqlite(url: URL, synchronous: str) -> AsyncEngine:
         writes = connection.get_execution_options().get(WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", begin)
-    return engine
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
 
 
 class _translated:  # noqa: N801  # a with-block, written as a class because it stands on the hot path

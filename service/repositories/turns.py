@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode
@@ -74,24 +74,24 @@ async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds
     return {(row[0], row[1]) for row in result}
 
 
-async def write_in_turn(connection: AsyncConnection, flush: Flush, lease_seconds: float) -> set[Name]:
-    """Write a flush in the transaction of `connection` and return the completions that it finished.
+def write_in_turn(connection: Connection, flush: Flush, lease_seconds: float) -> set[Name]:
+    """Write a flush, a statement for each table, in one transaction; return the completions that it finished.
 
     A turn that was finished before, or whose epoch is over, changes nothing. A turn whose completion was erased
     meanwhile is still accounted. Raises IntegrityError when a message's place in its conversation is taken.
     """
     made = statements(connection.dialect.name)
-    await _run(connection, Flush(flush.begins, flush.appends, ()).lists(), lease_seconds)
+    _run(connection, Flush(flush.begins, flush.appends, ()).lists(), lease_seconds)
     if not flush.finishes:
         return set()
     outcomes = encode([one.outcome for one in flush.finishes])
-    won = {(row[0], row[1]) for row in await connection.execute(made["outcomes"], {"outcomes": outcomes})}
+    won = {(row[0], row[1]) for row in connection.execute(made["outcomes"], {"outcomes": outcomes})}
     mine = [one for one in flush.finishes if one.name in won]
-    erased = [one for one in flush.finishes if one.name not in won and not await _exists(connection, one.name)]
+    erased = [one for one in flush.finishes if one.name not in won and not _exists(connection, one.name)]
     lists = Flush((), (), mine).lists()
     lists.pop("outcomes", None)
     lists["entries"] = [one.entry for one in (*mine, *erased)]
-    await _run(connection, lists, lease_seconds)
+    _run(connection, lists, lease_seconds)
     return won
 
 
@@ -101,14 +101,14 @@ async def renew_leases(connection: AsyncConnection, worker: str, lease_seconds: 
     await connection.execute(statements(connection.dialect.name)["renew"], values)
 
 
-async def _run(connection: AsyncConnection, lists: Mapping[str, Sequence[Row]], lease_seconds: float) -> None:
+def _run(connection: Connection, lists: Mapping[str, Sequence[Row]], lease_seconds: float) -> None:
     made = statements(connection.dialect.name)
     for name, rows in lists.items():
         lease = {"lease_seconds": lease_seconds} if name == "completions" else {}
         if rows:
-            await connection.execute(made[name], {name: encode(rows), **lease})
+            connection.execute(made[name], {name: encode(rows), **lease})
 
 
-async def _exists(connection: AsyncConnection, name: Name) -> bool:
+def _exists(connection: Connection, name: Name) -> bool:
     query = select(completions.c.id).where(completions.c.user_id == name[0], completions.c.id == name[1])
-    return (await connection.execute(query)).first() is not None
+    return (connection.execute(query)).first() is not None

@@ -129,8 +129,7 @@ class Journal:
         if self._database.dialect == "postgresql":
             async with self._database.statement() as connection:
                 return await turns.write_at_once(connection, flush, self._lease_seconds)
-        async with self._database.transaction() as connection:
-            return await turns.write_in_turn(connection, flush, self._lease_seconds)
+        return await self._database.in_thread(lambda one: turns.write_in_turn(one, flush, self._lease_seconds))
 
     async def _isolate(self, work: _Work, error: DBAPIError) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
