@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.providers.adapter import Adapter
-from service.providers.base import Call, ChatMessage, Delta, Ending, Piece, Timeouts
+from service.providers.base import Call, ChatMessage, Delta, Ending, Piece, Provider, Timeouts
 from service.providers.transport import BASE_HEADERS, Endpoint
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[bool | None]]
@@ -158,7 +158,7 @@ def endpoint(url: str, headers: dict[str, str], **timeouts: float) -> Endpoint:
     return Endpoint(url, {**BASE_HEADERS, **headers}, (KEY,), Timeouts(**timeouts), 8)
 
 
-async def collect(adapter: Adapter, call: Call) -> tuple[str, str, Ending]:
+async def collect(adapter: Provider, call: Call) -> tuple[str, str, Ending]:
     """The text, the reasoning and the ending of an answer, and that the batches keep their promise."""
     pieces: list[Piece] = []
     async for batch in adapter.run(call):

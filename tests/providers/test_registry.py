@@ -1,0 +1,156 @@
+"""The catalogue: whose models there are under which settings, found by which names."""
+
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from service.config import Settings
+from service.domain.meters import Prices
+from service.errors import NoModelConfigured, UnknownModel
+from service.main import build_registry
+from service.providers.registry import REFRESH_SECONDS, Registry
+from tests.providers.raw import CHAT, KEY, RawServer, answer, chunked, collect, make_call
+
+LIST = {"data": [{"id": "team/small"}, {"id": "big"}]}
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI", "ANTHROPIC", "OPENROUTER", "LITELLM"):
+        for what in ("API_KEY", "BASE_URL"):
+            monkeypatch.delenv(f"{name}_{what}", raising=False)
+            monkeypatch.delenv(f"EVERTURN_{name}_{what}", raising=False)
+    monkeypatch.setenv("EVERTURN_LOCAL_MODEL", "off")
+
+
+def build(**values: Any) -> Registry:
+    """The registry of these settings; a name without EVERTURN_ is the environment's own."""
+    return build_registry(Settings(**values))
+
+
+def test_static_models_have_bare_ids_and_openrouters_its_prefix() -> None:
+    registry = build(OPENAI_API_KEY=KEY, ANTHROPIC_API_KEY=KEY, OPENROUTER_API_KEY=KEY)
+    assert registry.provider_names() == ["openai", "anthropic", "openrouter"]
+    ids = [model.id for model in registry.list_models()]
+    assert ids == sorted(ids)
+    assert {"gpt-4o", "claude-opus-4-5", "openrouter/openai/gpt-4o"} <= set(ids)
+    assert not [i for i in ids if "embedding" in i or "whisper" in i or "tts" in i.split("-") or "image" in i]
+    assert {model.provider for model in registry.list_models("anthropic")} == {"anthropic"}
+    assert registry.get_model("gpt-4o").max_tokens == 128_000
+    assert registry.default_model().provider == "openai"
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_id", "upstream"),
+    [
+        ("gpt-4o", "gpt-4o", "gpt-4o"),
+        ("openai/gpt-4o", "gpt-4o", "gpt-4o"),
+        ("gpt-4o-2024-11-20", "gpt-4o-2024-11-20", "gpt-4o-2024-11-20"),
+        ("openai/gpt-4o-2024-11-20", "gpt-4o-2024-11-20", "gpt-4o-2024-11-20"),
+        ("openrouter/openai/gpt-4o", "openrouter/openai/gpt-4o", "openai/gpt-4o"),
+    ],
+)
+def test_model_is_found_by_each_of_its_names(asked: str, model_id: str, upstream: str) -> None:
+    model = build(OPENAI_API_KEY=KEY, OPENROUTER_API_KEY=KEY).get_model(asked)
+    assert (model.id, model.upstream) == (model_id, upstream)
+
+
+@pytest.mark.parametrize("name", ["gpt-99", "", "openai/", "gpt-4o-and-more", "anthropic/gpt-4o", "x" * 5000])
+def test_unknown_model_is_named(name: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        build(OPENAI_API_KEY=KEY).get_model(name)
+    assert name[:200] in caught.value.detail
+    assert len(caught.value.detail) < 300
+
+
+def test_nothing_configured_is_said_clearly() -> None:
+    registry = build()
+    assert registry.list_models() == []
+    with pytest.raises(NoModelConfigured, match="OPENAI_API_KEY"):
+        registry.default_model()
+
+
+def test_default_model_must_be_there() -> None:
+    assert build(OPENAI_API_KEY=KEY, default_model="gpt-4.1").default_model().id == "gpt-4.1"
+    with pytest.raises(NoModelConfigured, match="'nope'"):
+        build(OPENAI_API_KEY=KEY, default_model="nope").default_model()
+
+
+def test_declared_models_are_added_and_change_known_ones() -> None:
+    declared = (
+        {"id": "gpt-4o", "provider": "openai", "input_price": "1", "output_price": "2"},
+        {"id": "mine", "provider": "openai", "upstream": "ft:gpt-4o:me", "max_tokens": 9},
+        {"id": "gone", "provider": "absent"},
+    )
+    registry = build(OPENAI_API_KEY=KEY, models=declared)
+    model = registry.get_model("gpt-4o")
+    assert (model.prices, model.max_tokens) == (Prices(Decimal(1), Decimal(2)), 128_000)
+    assert registry.get_model("mine").upstream == "ft:gpt-4o:me"
+    with pytest.raises(UnknownModel):
+        registry.get_model("gone")
+
+
+async def test_discovered_models_come_with_start_and_refresh(raw: RawServer) -> None:
+    raw.play(answer(LIST))
+    further = {"name": "vllm", "base_url": raw.url, "api_key": KEY}
+    registry = build(LITELLM_BASE_URL=raw.url, providers=(further,))
+    assert registry.list_models() == []
+    await registry.refresh()
+    assert [m.id for m in registry.list_models()] == [
+        "litellm/big",
+        "litellm/team/small",
+        "vllm/big",
+        "vllm/team/small",
+    ]
+    assert {request.path for request in raw.requests} == {"/models"}
+    assert {request.headers.get("authorization") for request in raw.requests} == {f"Bearer {KEY}", None}
+    await registry.close()
+
+
+async def test_unknown_model_is_asked_for_but_not_each_time(raw: RawServer) -> None:
+    raw.play(answer(LIST))
+    registry = build(LITELLM_BASE_URL=raw.url)
+    assert (await registry.find_model("litellm/big")).upstream == "big"
+    for _ in range(3):
+        with pytest.raises(UnknownModel):
+            await registry.find_model("litellm/none")
+    assert len(raw.requests) == 1
+    raw.play(answer({"data": [{"id": "new"}]}))
+    await registry.refresh()
+    assert (await registry.find_model("litellm/new")).source == "discovered"
+    assert REFRESH_SECONDS > 0
+    await registry.close()
+
+
+async def test_provider_that_is_down_keeps_its_list_and_stops_nothing(raw: RawServer) -> None:
+    raw.play(answer(LIST))
+    registry = build(OPENAI_API_KEY=KEY, LITELLM_BASE_URL=raw.url)
+    await registry.refresh()
+    raw.play(answer({}, status=500))
+    await registry.refresh()
+    assert registry.get_model("litellm/big")
+    await registry.start()
+    await registry.close()
+
+
+async def test_provider_of_the_registry_answers(raw: RawServer) -> None:
+    raw.play(chunked(*CHAT))
+    registry = build(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=raw.url)
+    model = registry.get_model("gpt-4o")
+    provider = registry.get_provider(model.provider)
+    text, _, _ = await collect(provider, make_call(model=model.upstream, max_tokens=3))
+    assert text == "Grüße, 🌍!"
+    assert raw.requests[-1].body["max_tokens"] == 3
+    await registry.close()
+
+
+def test_no_sdk_is_imported_to_serve() -> None:
+    code = (
+        "import sys, service.main as m, service.config as c; m.build_registry(c.Settings());"
+        "print(sorted({n.split('.')[0] for n in sys.modules} & {'openai', 'anthropic', 'httpx2', 'xllamacpp'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
