@@ -111,6 +111,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EverturnError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        return app.openapi_schema or _trim(describe())
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -136,6 +142,17 @@ def request_id_of(request: Request) -> str | None:
     """The number that the middleware gave this request."""
     found: str | None = request.scope.get("state", {}).get("request_id")
     return found
+
+
+def _trim(schema: dict[str, Any]) -> dict[str, Any]:
+    """Error answers have one media type, and none of FastAPI's own shapes."""
+    for path in schema.get("paths", {}).values():
+        for operation in path.values():
+            for reply in operation.get("responses", {}).values():
+                content = reply.get("content", {})
+                if MEDIA_TYPE in content:
+                    content.pop("application/json", None)
+    return schema
 
 
 def _explain(request: Request, status: int, title: str) -> str:

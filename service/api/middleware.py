@@ -117,8 +117,11 @@ class _Exchange:
 
     def _mistake(self) -> dict[str, object] | None:
         """A NUL, which no parameter may hold and no database takes."""
-        where = "query" if b"%00" in self._scope["query_string"] else "path" if "\x00" in self._scope["path"] else None
-        return where and {"type": "string_unsafe", "loc": (where,), "msg": "Text must not contain NUL (U+0000)"} or None
+        parts = {"query": b"%00" in self._scope["query_string"], "path": "\x00" in self._scope["path"]}
+        for name, unsafe in parts.items():
+            if unsafe:
+                return {"type": "string_unsafe", "loc": (name,), "msg": "Text must not contain NUL (U+0000)"}
+        return None
 
     def _check_length(self) -> None:
         length = Headers(scope=self._scope).get("content-length", "0")
