@@ -33,7 +33,7 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everturn-bench-")))
-            server = stack.enter_context(postgres(directory)) if "postgres" in options.kinds else ""
+            server = stack.enter_context(postgres()) if "postgres" in options.kinds else ""
             for part in measure(options, Databases(directory, server), stack.enter_context(provider())):
                 print(f"measured: {part.title}", file=sys.stderr)
                 parts.append(part)
@@ -89,8 +89,9 @@ def how(options: argparse.Namespace) -> str:
     """A sentence that says how it was measured."""
     whom = "**The floors alone, without the service.** " if options.floors else ""
     return (
-        f"{whom}Medians of {options.rounds} interleaved rounds of {options.seconds:g} s each; the listings one round "
-        "of 1 s a page. Subjects on one core, each alone in its turn; provider, load generator and Postgres on the rest."
+        f"{whom}Medians of {options.rounds} interleaved rounds of {options.seconds:g} s each; the listings one "
+        "round of 1 s a page. Subjects on one core, each alone in its turn; provider, load generator and Postgres "
+        "on the rest."
     )
 
 

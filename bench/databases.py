@@ -6,13 +6,14 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import asyncpg  # type: ignore[import-untyped]  # it ships none
 
+from bench.postgres import server
 from bench.processes import BenchError
 
 Kind = Literal["sqlite", "postgres"]
@@ -47,24 +48,19 @@ class Stored(NamedTuple):
 
 
 @contextmanager
-def postgres(directory: Path) -> Iterator[str]:
-    """A Postgres server's URL without a path: EVERTURN_BENCH_POSTGRES, or the tests' own server, durable.
+def postgres() -> Iterator[str]:
+    """A Postgres server's URL without a path: EVERTURN_BENCH_POSTGRES, or a server of the run's own.
 
     Raises BenchError where it would not sync its commits: such figures would flatter.
     """
-    given = os.environ.get("EVERTURN_BENCH_POSTGRES")
-    if given:
-        found = _durable(given.rstrip("/"))
-        _drop(found)
+    given = os.environ.get("EVERTURN_BENCH_POSTGRES", "").rstrip("/")
+    with nullcontext(given) if given else server() as url:
+        _check_durable(url)
+        _drop(url)
         try:
-            yield found
+            yield url
         finally:
-            _drop(found)
-        return
-    from tests.servers.postgres import server  # noqa: PLC0415
-
-    with server(directory) as url:
-        yield _durable(url)
+            _drop(url)
 
 
 def stored(url: str, text: str) -> Stored:
@@ -124,13 +120,11 @@ def _name(use: Use) -> str:
     return f"everturn_bench_{use}"
 
 
-def _drop(server: str) -> None:
-    execute(f"{server}/postgres", [f"DROP DATABASE IF EXISTS {_name(use)} WITH (FORCE)" for use in USES])
+def _drop(server_url: str) -> None:
+    execute(f"{server_url}/postgres", [f"DROP DATABASE IF EXISTS {_name(use)} WITH (FORCE)" for use in USES])
 
 
-def _durable(server: str) -> str:
+def _check_durable(server_url: str) -> None:
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-        on = number(f"{server}/postgres", f"SELECT (current_setting('{setting}') = 'on')::int")
-        if not on:
+        if not number(f"{server_url}/postgres", f"SELECT (current_setting('{setting}') = 'on')::int"):
             raise BenchError(f"Postgres runs with {setting} off; the figures would flatter")
-    return server
