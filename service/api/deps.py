@@ -98,7 +98,22 @@ class PublicPolicy:
         return None
 
 
+@dataclass(frozen=True)
+class MetricsPolicy:
+    """As the setting `metrics` says: anybody, admin keys only, or nobody."""
+
+    name: Literal["metrics"] = "metrics"
+
+    async def __call__(self, request: Request) -> None:
+        match services_of(request).metrics:
+            case "off":
+                raise NotFound("The metrics are switched off.")
+            case "admin":
+                await admin_only(request, await authenticated(request))
+
+
 public = PublicPolicy()
+metrics_policy = MetricsPolicy()
 admin_only = AdminPolicy()
 
 

@@ -38,6 +38,9 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # Answered as GET is; the server leaves the body out.
+            scope = {**scope, "method": "GET"}
         exchange = _Exchange(scope, receive, send, self._most)
         try:
             await exchange.run(self._app)

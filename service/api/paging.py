@@ -1,7 +1,7 @@
 """Pages over HTTP: `skip`, `limit` and `cursor` in, one envelope and the headers X-Total-Count and Link out."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from fastapi import Query, Request, Response
@@ -74,10 +74,10 @@ def envelope(page: Page[Item]) -> dict[str, object]:
     }
 
 
-def paged(request: Request, response: Response, page: Page[Item]) -> Any:
-    """A page as an answer: its headers set, its envelope returned for the route's response model."""
+def paged(request: Request, response: Response, page: Page[Any]) -> PageOf[Any]:
+    """A page as an answer: its headers set, its fields returned for the route's response model to validate."""
     set_headers(request, response, page)
-    return envelope(page)
+    return cast(PageOf[Any], envelope(page))
 
 
 def _link(request: Request, place: dict[str, str]) -> str:

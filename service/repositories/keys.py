@@ -28,6 +28,11 @@ async def find_credentials(connection: AsyncConnection, key_id: int) -> Row[Any]
     return (await connection.execute(query)).first()
 
 
+async def find_role(connection: AsyncConnection, user_id: int) -> str | None:
+    """The role of a key's owner-to-be."""
+    return (await connection.execute(select(users.c.role).where(users.c.id == user_id))).scalar()
+
+
 async def find_key(connection: AsyncConnection, user_id: int, key_id: int) -> Row[Any] | None:
     """A key of this user, without its hash, with `live`."""
     query = select(*SHOWN, _live.label("live")).where(keys.c.user_id == user_id, keys.c.id == key_id)

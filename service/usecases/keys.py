@@ -103,6 +103,8 @@ class Keys:
         token = make_token(key_id)
         try:
             async with self._database.transaction() as connection:
+                if draft.kind == "admin" and await rows.find_role(connection, user_id) == "user":
+                    raise Unprocessable("Only an admin can own an admin key.", loc=("body", "kind"))
                 await rows.add_key(connection, self._row(user_id, token.text, key_id, draft))
                 made = await rows.find_key(connection, user_id, key_id)
         except IntegrityError as error:

@@ -1,0 +1,95 @@
+"""The service itself: its name, its health, its metrics."""
+
+import asyncio
+import os
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector  # type: ignore[no-untyped-call]
+from pydantic import BaseModel
+from starlette.responses import HTMLResponse, JSONResponse
+
+from service import __version__
+from service.api.deps import Services, metrics_policy, public, services
+from service.api.errors import responses
+from service.db.migrate import verify_schema
+from service.errors import DatabaseUnavailable, Unavailable
+
+router = APIRouter(tags=["service"])
+
+PUBLIC = [Depends(public)]
+Use = Annotated[Services, Depends(services)]
+READY_SECONDS = 5
+LINKS = {"docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health", "ready": "/health/ready"}
+PAGE = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Everturn</title>
+<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;color:#1d2733}}
+a{{color:#0b5cad}}small{{color:#667}}@media(prefers-color-scheme:dark){{body{{background:#14181d;color:#dde3ea}}
+a{{color:#7db8f0}}}}</style></head>
+<body><h1>Everturn <small>{__version__}</small></h1>
+<p>A chat backend that never loses a turn.</p>
+<ul><li><a href="/docs">Try the API</a></li><li><a href="/redoc">Read its reference</a></li>
+<li><a href="/openapi.json">Its OpenAPI description</a></li><li><a href="/health/ready">Is it ready?</a></li></ul>
+</body></html>
+"""
+
+
+class Root(BaseModel):
+    """What this is and where to go on."""
+
+    name: str = "Everturn"
+    version: str = __version__
+    links: dict[str, str] = LINKS
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: str
+
+
+@router.get("/", summary="Name, version and links", dependencies=PUBLIC, response_model=Root)
+async def get_root(request: Request) -> Response:
+    """JSON, or a page for a browser (`Accept: text/html`)."""
+    headers = {"Vary": "Accept"}
+    if "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(PAGE, headers=headers)
+    return JSONResponse(Root().model_dump(), headers=headers)
+
+
+@router.get("/health", summary="Is the process alive?", dependencies=PUBLIC)
+async def get_health() -> Health:
+    """Asks nothing of the database."""
+    return Health(status="healthy")
+
+
+@router.get("/health/ready", summary="Can it serve?", dependencies=PUBLIC, responses=responses(503))
+async def get_readiness(use: Use) -> Health:
+    """503 while the worker drains, the database is away or its schema is another version's."""
+    if use.engine.draining:
+        raise Unavailable("This worker is shutting down.", retry_after=1)
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await verify_schema(use.database)
+    except TimeoutError:
+        raise DatabaseUnavailable(f"The database did not answer within {READY_SECONDS} s.") from None
+    return Health(status="ready")
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    dependencies=[Depends(metrics_policy)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"example": "everturn_http_requests_total 1.0\n"}}}}
+    | responses(401, 403, 404),
+)
+async def get_metrics() -> Response:
+    """Open, for admin keys only, or switched off, as EVERTURN_METRICS says."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
