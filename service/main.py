@@ -1,14 +1,31 @@
 """The composition root: the only file that names a provider's adapter or reads the settings."""
 
+import gc
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 
+from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.middleware.cors import CORSMiddleware
 
+from service import __version__
+from service.api import errors
+from service.api.deps import Services
+from service.api.middleware import Edge
+from service.api.rest import chat, completions, conversations, keys, messages, models, system, users
 from service.config import ModelSettings, ProviderSettings, Settings
+from service.db.engine import Database
+from service.db.ids import Ids
+from service.db.migrate import verify_schema
+from service.db.pepper import load_pepper
+from service.domain.cursors import Cursors
+from service.domain.keys import derive
 from service.domain.meters import Prices
+from service.errors import DatabaseUnavailable
 from service.providers import anthropic, openai
 from service.providers.adapter import Adapter
 from service.providers.base import Model, Timeouts
@@ -18,10 +35,110 @@ from service.providers.parameters import known_refusals
 from service.providers.prices import PriceBook
 from service.providers.registry import Registry, Source
 from service.providers.transport import BASE_HEADERS, Endpoint, Locate
+from service.repositories.paging import Pager
+from service.turns.engine import Engine
+from service.usecases.catalog import Catalog
+from service.usecases.completions import Completions
+from service.usecases.conversations import Conversations
+from service.usecases.keys import Keys
+from service.usecases.messages import Messages
+from service.usecases.users import Users
 
 log = logging.getLogger(__name__)
 
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What works on the database alone, for the service and for the command line."""
+
+    database: Database
+    ids: Ids
+    cursors: Cursors
+    pager: Pager
+    users: Users
+    keys: Keys
+
+    async def close(self) -> None:
+        await self.database.close()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Nothing is opened before it starts, so its schema can be read without a database."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        core = build_core(settings)
+        registry = build_registry(settings)
+        engine = Engine(core.database, core.ids, registry, lease_seconds=settings.lease_seconds)
+        app.state.services = build_services(settings, core, registry, engine)
+        try:
+            await _check_schema(core.database)
+            await registry.start()
+            engine.start()
+            # Full collections over what stays for good cost tens of milliseconds each.
+            gc.collect()
+            gc.freeze()
+            yield
+        finally:
+            await engine.drain(settings.drain_seconds)
+            await registry.close()
+            await core.close()
+
+    app = FastAPI(
+        title="Everturn",
+        version=__version__,
+        summary="A self-hosted, multi-user chat backend that never loses a turn.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    errors.install(app)
+    for noun in (system, models, users, keys, conversations, messages, chat, completions):
+        app.include_router(noun.router)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "X-Total-Count", "Link", "Retry-After", "Everturn-Completion-Id"],
+        )
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def build_core(settings: Settings) -> Core:
+    """The database and what needs nothing else. Raises WeakPepper, ValueError for a database that is neither."""
+    url = database_url(settings)
+    pepper = load_pepper(url, settings.pepper.get_secret_value() if settings.pepper else None)
+    database = Database(url, pool=settings.database_pool, synchronous=settings.sqlite_synchronous)
+    ids = Ids(database)
+    cursors = Cursors(derive(pepper, "cursors"))
+    pager = Pager(cursors)
+    return Core(database, ids, cursors, pager, Users(database, ids, pager), Keys(database, ids, pager, pepper))
+
+
+def database_url(settings: Settings) -> str:
+    """The address that is set, or the embedded database in the data directory."""
+    return settings.database_url or f"sqlite:///{settings.data_dir / 'everturn.db'}"
+
+
+def build_services(settings: Settings, core: Core, registry: Registry, engine: Engine) -> Services:
+    """The use cases of one worker."""
+    return Services(
+        users=core.users,
+        keys=core.keys,
+        conversations=Conversations(core.database, core.ids, core.pager),
+        messages=Messages(core.database, core.ids, core.pager),
+        completions=Completions(core.database, core.pager, registry, engine),
+        catalog=Catalog(registry, core.cursors),
+        engine=engine,
+        database=core.database,
+        metrics=settings.metrics,
+    )
 
 
 def build_registry(settings: Settings) -> Registry:
@@ -130,3 +247,18 @@ def _endpoint(settings: Settings, base_url: str | Locate, headers: Mapping[str, 
 
 def _secret(value: SecretStr | None) -> str:
     return "" if value is None else value.get_secret_value()
+
+
+async def _check_schema(database: Database) -> None:
+    """Refuse to start on another schema. A database that is away is waited for while serving: it may come."""
+    try:
+        await verify_schema(database)
+    except DatabaseUnavailable:
+        log.warning("The database does not answer yet; /health/ready says when it does.")
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`uvicorn service.main:app` finds the application; importing this module alone does not build it."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)

@@ -3,7 +3,6 @@
 import logging
 import re
 from time import perf_counter
-from traceback import format_tb
 from uuid import uuid4
 
 import structlog
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import invalid, respond
 from service.errors import BodyTooLarge, EverturnError
+from service.logs import describe
 
 log = logging.getLogger(__name__)
 access = structlog.get_logger("access")
@@ -76,8 +76,7 @@ class _Exchange:
         except EverturnError as error:
             await self._answer(error)
         except Exception as error:
-            where = "".join(format_tb(error.__traceback__))
-            log.error("request %s broke: %s\n%s", self.request_id, type(error).__name__, where)
+            log.error("request %s broke\n%s", self.request_id, describe(error))
             await self._answer(EverturnError("Something broke inside the service; its log has the request's id."))
 
     async def receive(self) -> Message:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # SQLSTATE classes that say "not now" rather than "not so": connection, resources, operator intervention, I/O.
 UNAVAILABLE_STATES = ("08", "53", "57", "58")
+# Primary result codes: busy, locked, I/O error, full, cannot open.
+SQLITE_UNAVAILABLE = (5, 6, 10, 13, 14)
 WRITES = "everturn_writes"
 SQLITE_CONNECT = {"timeout": 30, "check_same_thread": False}
 
@@ -167,7 +169,9 @@ def _is_outage(error: BaseException) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    state = getattr(error.orig, "sqlstate", None)
-    if state:
+    if state := getattr(error.orig, "sqlstate", None):
         return str(state).startswith(UNAVAILABLE_STATES)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in SQLITE_UNAVAILABLE
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)

@@ -1,6 +1,7 @@
 """Messages: one node each of a conversation's tree."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import CTE, Row, Select, bindparam, delete, exists, func, select, update
@@ -48,7 +49,7 @@ async def page_branch(
     if not ask.cursor:
         edge = messages.c.depth <= leaf.depth - ask.skip if recent else messages.c.depth >= ask.skip
         query = query.where(edge)
-    return await pager.page(
+    page = await pager.page(
         connection,
         query.params(owner=user_id, talk=conversation_id, leaf=leaf.id),
         sort=[Sort(messages.c.depth, recent)],
@@ -56,6 +57,7 @@ async def page_branch(
         scope=("branch", user_id, conversation_id, recent),
         total=leaf.depth + 1,
     )
+    return page if ask.cursor else replace(page, skip=ask.skip)
 
 
 async def page_messages(

@@ -27,7 +27,7 @@ from service.usecases.conversations import Conversation, Draft
 READS = [Depends(allow("read"))]
 WRITES = [Depends(allow("write"))]
 Use = Annotated[Services, Depends(services)]
-Asked = Annotated[Ask, Depends(asked(10))]
+Asked = Annotated[Ask, Depends(asked())]
 
 
 @dataclass(frozen=True)

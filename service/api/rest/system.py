@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector  # type: ignore[no-untyped-call]
+from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, JSONResponse
 
@@ -19,6 +19,9 @@ from service.errors import DatabaseUnavailable, Unavailable
 router = APIRouter(tags=["service"])
 
 PUBLIC = [Depends(public)]
+TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"example": "everturn_http_requests_total 1.0\n"}}}
+}
 Use = Annotated[Services, Depends(services)]
 READY_SECONDS = 5
 LINKS = {"docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health", "ready": "/health/ready"}
@@ -83,8 +86,7 @@ async def get_readiness(use: Use) -> Health:
     summary="Prometheus metrics",
     dependencies=[Depends(metrics_policy)],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"example": "everturn_http_requests_total 1.0\n"}}}}
-    | responses(401, 403, 404),
+    responses=TEXT | responses(401, 403, 404),
 )
 async def get_metrics() -> Response:
     """Open, for admin keys only, or switched off, as EVERTURN_METRICS says."""

@@ -1,0 +1,187 @@
+"""What the command line does on the database and the server."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import uvicorn
+from pydantic import ValidationError
+
+from service.config import Settings
+from service.db import migrate as schema
+from service.db.engine import async_url
+from service.db.migrate import verify_schema
+from service.domain.callers import SCOPES, KeyKind, Scope
+from service.domain.paging import Ask
+from service.errors import NotFound, Unprocessable
+from service.main import Core, build_core, create_app, database_url
+from service.usecases.keys import DEFAULT_SCOPES, Key, KeyDraft, NewKey
+from service.usecases.users import Role, User, UserDraft
+
+Answer = TypeVar("Answer")
+GRACE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWish:
+    """A key as the command line asks for it."""
+
+    user: str
+    kind: KeyKind
+    name: str
+    scopes: Sequence[Scope]
+    days: int | None
+
+
+def load_settings() -> Settings:
+    """The settings. Raises Unprocessable, which names each variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+        raise Unprocessable(f"The environment holds wrong settings. {wrong}") from None
+
+
+def serve(host: str | None, port: int | None, workers: int | None, migrate_first: bool) -> None:
+    """Serve until a signal. An embedded database is brought up to date first, and gets its first admin."""
+    settings = load_settings()
+    host, port, workers = host or settings.host, settings.port if port is None else port, workers or settings.workers
+    if migrate_first or _embedded(settings):
+        schema.upgrade(database_url(settings))
+        first = asyncio.run(_with_core(settings, _first_admin))
+        if first is not None:
+            print(_welcome(first, host, port), flush=True)
+    # After its own clean end uvicorn raises the signal anew, which would otherwise end the process as killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with TemporaryDirectory(prefix="everturn-") as folder:
+        if workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        uvicorn.run(
+            "service.main:app",
+            host=host,
+            port=port,
+            workers=workers,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_seconds + GRACE_SECONDS,
+        )
+
+
+def migrate() -> str:
+    """Bring the database to this version's schema; returns where it is now."""
+    schema.upgrade(database_url(load_settings()))
+    return schema.SCHEMA
+
+
+def create_user(draft: UserDraft) -> User:
+    async def work(core: Core) -> User:
+        return await core.users.create(draft)
+
+    return _run(work)
+
+
+def list_users(limit: int) -> list[User]:
+    """The newest users."""
+
+    async def work(core: Core) -> list[User]:
+        return (await core.users.page(Ask(0, limit))).items
+
+    return _run(work)
+
+
+def create_key(wish: KeyWish) -> NewKey:
+    """Raises NotFound for the user, named or numbered."""
+
+    async def work(core: Core) -> NewKey:
+        expires = None if wish.days is None else datetime.now(UTC) + timedelta(days=wish.days)
+        scopes = tuple(wish.scopes) or (SCOPES if wish.kind == "admin" else DEFAULT_SCOPES)
+        draft = KeyDraft(wish.name, wish.kind, scopes, expires)
+        return await core.keys.create((await _find(core, wish.user)).id, draft, None)
+
+    return _run(work)
+
+
+def list_keys(user: str, limit: int) -> list[Key]:
+    """The newest keys of a user."""
+
+    async def work(core: Core) -> list[Key]:
+        return (await core.keys.page((await _find(core, user)).id, Ask(0, limit))).items
+
+    return _run(work)
+
+
+def revoke_key(key_id: int) -> None:
+    async def work(core: Core) -> None:
+        await core.keys.revoke_any(key_id)
+
+    _run(work)
+
+
+def openapi() -> str:
+    """The API's description, for which neither a database nor a key is needed."""
+    return json.dumps(create_app(load_settings()).openapi(), indent=2)
+
+
+def _run(work: Callable[[Core], Awaitable[Answer]]) -> Answer:
+    settings = load_settings()
+    if _embedded(settings):
+        schema.upgrade(database_url(settings))
+    return asyncio.run(_with_core(settings, work))
+
+
+async def _with_core(settings: Settings, work: Callable[[Core], Awaitable[Answer]]) -> Answer:
+    core = build_core(settings)
+    try:
+        await verify_schema(core.database)
+        return await work(core)
+    finally:
+        await core.close()
+
+
+async def _find(core: Core, user: str) -> User:
+    """A user by number or by name."""
+    if user.isascii() and user.isdigit():
+        return await core.users.get(int(user))
+    found = await core.users.find_named(user)
+    if found is None:
+        raise NotFound(f"There is no user {user!r}.")
+    return found
+
+
+async def _first_admin(core: Core) -> NewKey | None:
+    """The first admin's key, where there is no user yet."""
+    if await core.users.any():
+        return None
+    role: Role = "admin"
+    admin = await core.users.create(UserDraft("admin", role=role))
+    return await core.keys.create(admin.id, KeyDraft("first key", "admin", SCOPES), None)
+
+
+def _embedded(settings: Settings) -> bool:
+    return async_url(database_url(settings)).get_backend_name() == "sqlite"
+
+
+def _welcome(first: NewKey, host: str, port: int) -> str:
+    address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{port}"
+    return f"""
+  The admin's key, shown this once:
+
+    {first.token}
+
+  Ask something:
+
+    curl {address}/chat/completions \\
+      -H 'Authorization: Bearer {first.token}' \\
+      -H 'Content-Type: application/json' \\
+      -d '{{"messages": [{{"role": "user", "content": "Say hello in one sentence."}}]}}'
+
+  Look around: {address}/docs
+"""
