@@ -1,6 +1,6 @@
 # Everturn's commands. They need make and Python 3.11 or newer; the first one fetches the rest.
 
-UV ?= $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+UV ?= $(shell uv --version >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 EXTRA ?= --extra local
 ARGS ?=
 RUN = $(UV) run --locked $(EXTRA)
@@ -55,6 +55,7 @@ install: uv
 
 uv:
 	@$(UV) --version >/dev/null 2>&1 || { \
+	  if [ "$(UV)" != .tools/bin/uv ]; then echo 'UV="$(UV)" does not run.' >&2; exit 1; fi; \
 	  for python in python3 python3.13 python3.12 python3.11 none; do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	  done; \
