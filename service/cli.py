@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.domain.callers import KeyKind, Scope
+from service.domain.callers import KeyKind
 from service.domain.keys import WeakPepper
 from service.errors import EverturnError
 
@@ -43,7 +43,7 @@ def serve(
     """Serve. Makes and migrates an embedded database, and on its first start an admin key, which it prints once."""
     from service import commands
 
-    commands.serve(host, port, workers, migrate)
+    commands.serve(host, port, workers, migrate_first=migrate, announce=typer.echo)
 
 
 @app.command()
@@ -71,9 +71,8 @@ def create_user(
 ) -> None:
     """Make a user; prints the number alone."""
     from service import commands
-    from service.usecases.users import UserDraft
 
-    made = commands.create_user(UserDraft(username, email, role, external_id))
+    made = commands.create_user(username, role, email=email, external_id=external_id)
     typer.echo(made.id)
     typer.echo(f"User {made.username} is made. A key: everturn keys create --user {made.id}", err=True)
 
@@ -92,13 +91,13 @@ def create_key(
     user: User,
     kind: Annotated[KeyKind, typer.Option(help="`service` acts for ordinary users, `admin` for all.")] = "user",
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
-    scope: Annotated[list[Scope] | None, typer.Option(help="May be repeated. Else read, write, complete.")] = None,
+    scopes: Annotated[str, typer.Option(help="By commas: read, write, complete, provision. Else all that fit.")] = "",
     days: Annotated[int | None, typer.Option(min=1, max=36_000, help="Days until it expires; else never.")] = None,
 ) -> None:
     """Make a key; prints the secret alone, this once."""
     from service import commands
 
-    made = commands.create_key(commands.KeyWish(user, kind, name, scope or (), days))
+    made = commands.create_key(commands.KeyWish(user, kind, name, scopes, days))
     typer.echo(made.token)
     typer.echo(f"Key {made.key.id} of user {made.key.user_id}: keep it, it cannot be shown again.", err=True)
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
@@ -14,6 +14,8 @@ from typing import TypeVar
 import uvicorn
 from pydantic import ValidationError
 
+from service import logs
+from service.api.rest.schemas.users import UserIn
 from service.config import Settings
 from service.db import migrate as schema
 from service.db.engine import async_url
@@ -36,7 +38,7 @@ class KeyWish:
     user: str
     kind: KeyKind
     name: str
-    scopes: Sequence[Scope]
+    scopes: str
     days: int | None
 
 
@@ -45,19 +47,22 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
-        raise Unprocessable(f"The environment holds wrong settings. {wrong}") from None
+        raise Unprocessable(f"The environment holds wrong settings. {_sentence(error)}") from None
 
 
-def serve(host: str | None, port: int | None, workers: int | None, migrate_first: bool) -> None:
-    """Serve until a signal. An embedded database is brought up to date first, and gets its first admin."""
+def serve(
+    host: str | None, port: int | None, workers: int | None, *, migrate_first: bool, announce: Callable[[str], None]
+) -> None:
+    """Serve until a signal. An embedded database is brought up to date first, and gets its first admin, whose key is
+    announced."""
     settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
     host, port, workers = host or settings.host, settings.port if port is None else port, workers or settings.workers
     if migrate_first or _embedded(settings):
         schema.upgrade(database_url(settings))
         first = asyncio.run(_with_core(settings, _first_admin))
         if first is not None:
-            print(_welcome(first, host, port), flush=True)
+            announce(_welcome(first, host, port))
     # After its own clean end uvicorn raises the signal anew, which would otherwise end the process as killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with TemporaryDirectory(prefix="everturn-") as folder:
@@ -81,9 +86,15 @@ def migrate() -> str:
     return schema.SCHEMA
 
 
-def create_user(draft: UserDraft) -> User:
+def create_user(username: str, role: Role, *, email: str | None, external_id: str | None) -> User:
+    """Raises Unprocessable as the API does, Duplicate."""
+    try:
+        valid = UserIn(username=username, role=role, email=email, external_id=external_id)
+    except ValidationError as error:
+        raise Unprocessable(_sentence(error)) from None
+
     async def work(core: Core) -> User:
-        return await core.users.create(draft)
+        return await core.users.create(UserDraft(valid.username, valid.email, valid.role, valid.external_id))
 
     return _run(work)
 
@@ -102,8 +113,7 @@ def create_key(wish: KeyWish) -> NewKey:
 
     async def work(core: Core) -> NewKey:
         expires = None if wish.days is None else datetime.now(UTC) + timedelta(days=wish.days)
-        scopes = tuple(wish.scopes) or (SCOPES if wish.kind == "admin" else DEFAULT_SCOPES)
-        draft = KeyDraft(wish.name, wish.kind, scopes, expires)
+        draft = KeyDraft(wish.name, wish.kind, _scopes(wish), expires)
         return await core.keys.create((await _find(core, wish.user)).id, draft, None)
 
     return _run(work)
@@ -146,6 +156,14 @@ async def _with_core(settings: Settings, work: Callable[[Core], Awaitable[Answer
         await core.close()
 
 
+def _scopes(wish: KeyWish) -> tuple[Scope, ...]:
+    names = {name.strip() for name in wish.scopes.split(",") if name.strip()}
+    if unknown := names.difference(SCOPES):
+        raise Unprocessable(f"There is no scope {', '.join(sorted(unknown))}; there are {', '.join(SCOPES)}.")
+    chosen = tuple(scope for scope in SCOPES if scope in names)
+    return chosen or (SCOPES if wish.kind == "admin" else DEFAULT_SCOPES)
+
+
 async def _find(core: Core, user: str) -> User:
     """A user by number or by name."""
     if user.isascii() and user.isdigit():
@@ -160,9 +178,12 @@ async def _first_admin(core: Core) -> NewKey | None:
     """The first admin's key, where there is no user yet."""
     if await core.users.any():
         return None
-    role: Role = "admin"
-    admin = await core.users.create(UserDraft("admin", role=role))
+    admin = await core.users.create(UserDraft("admin", role="admin"))
     return await core.keys.create(admin.id, KeyDraft("first key", "admin", SCOPES), None)
+
+
+def _sentence(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
 
 
 def _embedded(settings: Settings) -> bool:

@@ -1,6 +1,6 @@
 """Server-sent events: the only place that makes their bytes.
 
-The format is the WHATWG's (HTML, "Server-sent events"): `id:`, `event:` and `data:` lines, an empty line after each event.
+The format is the WHATWG's (HTML, "Server-sent events"): `id:`, `event:` and `data:` lines, then an empty one.
 """
 
 from collections.abc import AsyncIterator, Mapping

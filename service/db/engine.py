@@ -68,7 +68,8 @@ class Database:
 
     async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
         """Do a whole SQLite transaction in the writer's thread: one change of threads instead of one a statement."""
-        assert self._writer and self._thread, "for SQLite"
+        assert self._writer, "for SQLite"
+        assert self._thread, "for SQLite"
         async with self._writer:
             with _translated():
                 return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.run, work)
@@ -140,7 +141,12 @@ def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode = WAL", "foreign_keys = ON", f"synchronous = {synchronous}", "cache_size = -16000"):
+        for pragma in (
+            "journal_mode = WAL",
+            "foreign_keys = ON",
+            f"synchronous = {synchronous}",
+            "cache_size = -16000",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

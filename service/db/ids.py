@@ -1,4 +1,4 @@
-"""Ids that the application knows before the insert, taken in blocks so that a retried transaction meets its own rows."""
+"""Ids known before the insert, taken in blocks: a transaction that is retried meets its own rows."""
 
 import asyncio
 from collections import defaultdict

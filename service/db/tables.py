@@ -246,7 +246,7 @@ attempts = Table(
     owned_by(COMPLETION, "completion_id"),
 )
 
-# One row holds the events that one commit made of one turn: `data` is a JSON list, the first of them has the number `seq`.
+# A row holds the events that one commit made of one turn: `data` is a JSON list whose first has the number `seq`.
 events = Table(
     "events",
     metadata,

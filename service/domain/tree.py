@@ -1,7 +1,7 @@
 """Where a message stands in its conversation's tree.
 
-A first child goes on with its parent's line; each further child, and each root, opens a line named after itself. A branch
-is then a few stretches of lines, and (line, depth) names one message.
+A first child goes on with its parent's line; each further child, and each root, opens a line named after itself.
+A branch is then a few stretches of lines, and (line, depth) names one message.
 """
 
 from collections.abc import Sequence

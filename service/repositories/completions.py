@@ -14,7 +14,9 @@ HIDDEN = ("worker", "epoch", "lease_expires_at")
 SHOWN = [column for column in completions.c if column.name not in HIDDEN]
 
 
-async def page_completions(connection: AsyncConnection, pager: Pager, ask: Ask, chosen: CompletionFilter) -> Page[Row[Any]]:
+async def page_completions(
+    connection: AsyncConnection, pager: Pager, ask: Ask, chosen: CompletionFilter
+) -> Page[Row[Any]]:
     """A page of completions without their text."""
     columns = completions.c
     query = select(*SHOWN)
@@ -33,7 +35,7 @@ async def page_completions(connection: AsyncConnection, pager: Pager, ask: Ask, 
 
 async def find_completion(
     connection: AsyncConnection, user_id: int | None, completion_id: int
-) -> tuple[Row[Any], str | None, str | None] | None:
+) -> tuple[Row[*tuple[Any, ...]], str | None, str | None] | None:
     """A completion with its text and reasoning, of one user or, for an admin, of anyone."""
     answer = (messages.c.user_id == completions.c.user_id) & (messages.c.id == completions.c.message_id)
     query = (

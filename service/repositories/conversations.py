@@ -75,8 +75,10 @@ async def move_leaf(
 ) -> bool:
     """Make a message the active leaf and count those added (or removed); False where there is no such conversation."""
     where = (conversations.c.user_id == user_id, conversations.c.id == conversation_id)
-    change = update(conversations).where(*where).values(
-        active_leaf_id=leaf_id, message_count=conversations.c.message_count + added, active_at=now()
+    change = (
+        update(conversations)
+        .where(*where)
+        .values(active_leaf_id=leaf_id, message_count=conversations.c.message_count + added, active_at=now())
     )
     return (await connection.execute(change)).rowcount > 0
 
@@ -96,8 +98,6 @@ def _choose(query: Select[Any], chosen: ConversationFilter) -> Select[Any]:
     for tag in chosen.tags:
         tags = conversation_tags.alias()
         query = query.where(
-            exists().where(
-                tags.c.user_id == columns.user_id, tags.c.conversation_id == columns.id, tags.c.tag == tag
-            )
+            exists().where(tags.c.user_id == columns.user_id, tags.c.conversation_id == columns.id, tags.c.tag == tag)
         )
     return query

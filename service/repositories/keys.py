@@ -33,7 +33,7 @@ async def find_role(connection: AsyncConnection, user_id: int) -> str | None:
     return (await connection.execute(select(users.c.role).where(users.c.id == user_id))).scalar()
 
 
-async def find_key(connection: AsyncConnection, user_id: int, key_id: int) -> Row[Any] | None:
+async def find_key(connection: AsyncConnection, user_id: int, key_id: int) -> Row[*tuple[Any, ...]] | None:
     """A key of this user, without its hash, with `live`."""
     query = select(*SHOWN, _live.label("live")).where(keys.c.user_id == user_id, keys.c.id == key_id)
     return (await connection.execute(query)).first()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import CTE, Row, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import CTE, BindParameter, Row, Select, bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, insert_rows
@@ -27,7 +27,9 @@ async def find_position(
     connection: AsyncConnection, user_id: int, conversation_id: int, message_id: int
 ) -> Position | None:
     """Where a message of this conversation stands."""
-    row = (await connection.execute(_position(), {"owner": user_id, "talk": conversation_id, "node": message_id})).first()
+    row = (
+        await connection.execute(_position(), {"owner": user_id, "talk": conversation_id, "node": message_id})
+    ).first()
     return Position(row.id, row.line_id, row.depth, not row.followed) if row else None
 
 
@@ -41,7 +43,14 @@ async def read_branch(
 
 
 async def page_branch(
-    connection: AsyncConnection, pager: Pager, ask: Ask, *, leaf: Position, user_id: int, conversation_id: int, recent: bool
+    connection: AsyncConnection,
+    pager: Pager,
+    ask: Ask,
+    *,
+    leaf: Position,
+    user_id: int,
+    conversation_id: int,
+    recent: bool,
 ) -> Page[Row[Any]]:
     """A page of the branch that ends in a leaf, by depth: its cost is its own length and the branch's turnings."""
     lines = branch_lines()
@@ -93,7 +102,9 @@ async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: 
     """Delete a message and all that follows it; return how many."""
     tree = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.id == message_id).cte(recursive=True)
     child = messages.alias()
-    tree = tree.union_all(select(child.c.id).join(tree, child.c.parent_id == tree.c.id).where(child.c.user_id == user_id))
+    tree = tree.union_all(
+        select(child.c.id).join(tree, child.c.parent_id == tree.c.id).where(child.c.user_id == user_id)
+    )
     doomed = messages.c.id.in_(select(tree.c.id))
     result = await connection.execute(delete(messages).where(messages.c.user_id == user_id, doomed))
     return result.rowcount
@@ -119,7 +130,8 @@ def branch_lines() -> CTE:
 
     Each has line_id, low and high (depths, inclusive), and parent_id, the message that the line branched off from.
     """
-    owner, talk = bindparam("owner"), bindparam("talk")
+    owner: BindParameter[int] = bindparam("owner")
+    talk: BindParameter[int] = bindparam("talk")
     leaf, head = messages.alias("leaf"), messages.alias("head")
     fork, origin = messages.alias("fork"), messages.alias("origin")
     lines = (

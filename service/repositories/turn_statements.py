@@ -1,7 +1,8 @@
 """The statements that write turns, built once for each database.
 
-Each takes a JSON list for each table that it writes. SQLite runs them one after the other. Postgres runs a whole flush as
-one statement whose parts are data-modifying WITH queries (PostgreSQL manual, 7.8.4): one round trip, no BEGIN, no COMMIT.
+Each takes a JSON list for each table that it writes. SQLite runs them one after the other. Postgres runs a whole
+flush as one statement whose parts are data-modifying WITH queries (PostgreSQL manual, 7.8.4): one round trip, no
+BEGIN, no COMMIT.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,9 +69,7 @@ def statements(dialect: str) -> Mapping[str, Any]:
         "conversations": insert_rows(dialect, "conversations", conversations, CONVERSATION),
         "moved": _moved(dialect),
         "messages": insert_rows(dialect, "messages", messages, MESSAGE),
-        "completions": insert_rows(
-            dialect, "completions", completions, COMPLETION, fixed={"lease_expires_at": lease}
-        ),
+        "completions": insert_rows(dialect, "completions", completions, COMPLETION, fixed={"lease_expires_at": lease}),
         "attempts": insert_rows(dialect, "attempts", attempts, ATTEMPT),
         "events": _events(dialect),
         "outcomes": _outcomes(dialect),

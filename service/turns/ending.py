@@ -6,8 +6,7 @@ from time import monotonic
 from typing import Any
 
 from service.domain.events import Event
-from service.domain.history import estimate_prompt, estimate_tokens
-from service.domain.history import Line
+from service.domain.history import Line, estimate_prompt, estimate_tokens
 from service.domain.meters import Cost, Meters, to_dollars
 from service.errors import EverturnError, ProviderRefused, ProviderUnavailable
 from service.providers.base import Ending, ProviderFailure

@@ -156,11 +156,13 @@ class Journal:
                     if attempt >= BEGIN_RETRIES:
                         work = _refuse_begins(work, error)
                     if not work:
-                        return
+                        break
                 except DBAPIError as error:
-                    return await self._isolate(work, error)
+                    await self._isolate(work, error)
+                    break
                 else:
-                    return _settle(work, won)
+                    _settle(work, won)
+                    break
         finally:
             self.down = False
 

@@ -100,7 +100,7 @@ class Catalog:
         return Entry(
             id=model.id,
             name=model.id.rpartition("/")[2],
-            prices=prices and _exact(prices),
+            prices=None if prices is None else _exact(prices),
             **{name: getattr(model, name) for name in same},
         )
 

@@ -22,6 +22,7 @@ from service.turns.opening import Branch, Opening, Sampling
 
 HISTORY_MESSAGES = 1000
 ANSWER_TOKENS = 1024
+ANY_SAMPLING = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Request:
     model: str | None = None
     conversation_id: int | None = None
     parent_id: int | None = None
-    sampling: Sampling = Sampling()
+    sampling: Sampling = ANY_SAMPLING
     streamed: bool = False
     stored: bool = True
 

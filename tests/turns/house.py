@@ -20,7 +20,12 @@ from service.turns.live import Live
 from service.turns.opening import Branch, Opening, Sampling
 
 MODEL = Model(
-    id="told", provider="told", upstream="told-1", source="settings", prices=Prices(Decimal(1), Decimal(2)), max_tokens=1000
+    id="told",
+    provider="told",
+    upstream="told-1",
+    source="settings",
+    prices=Prices(Decimal(1), Decimal(2)),
+    max_tokens=1000,
 )
 METERS = Meters(input_tokens=10, cache_read_tokens=3, output_tokens=5, reasoning_tokens=2)
 ENDING = Ending("stop", METERS, upstream_id="up-1", upstream_model="told-1")

@@ -183,14 +183,18 @@ async def test_sends_that_race_for_one_place_make_one_turn(house: House) -> None
     (line,) = await house.rows("SELECT line_id FROM messages WHERE role = 'assistant'")
     branch = Branch(first.turn.conversation_id, Position(first.turn.message_id, line.line_id, 1, True))
     others = [house.begin(f"new {n}") for n in range(5)]
-    raced = await asyncio.gather(*(house.begin(f"race {n}", branch=branch) for n in range(5)), *others, return_exceptions=True)
+    raced = await asyncio.gather(
+        *(house.begin(f"race {n}", branch=branch) for n in range(5)), *others, return_exceptions=True
+    )
     won = [one for one in raced[:5] if isinstance(one, Live)]
     assert len(won) == 1
     assert all(isinstance(one, Conflict) for one in raced[:5] if one is not won[0])
     assert all(isinstance(one, Live) for one in raced[5:])  # one bad turn spoils only itself
     for live in (one for one in raced if isinstance(one, Live)):
         await live.finished.wait()
-    (row,) = await house.rows(f"SELECT message_count, active_leaf_id FROM conversations WHERE id = {branch.conversation_id}")
+    (row,) = await house.rows(
+        f"SELECT message_count, active_leaf_id FROM conversations WHERE id = {branch.conversation_id}"
+    )
     assert tuple(row) == (4, won[0].turn.message_id)
     assert (await house.rows("SELECT count(*) FROM ledger_entries"))[0][0] == 7
 

@@ -16,7 +16,9 @@ from service.domain.history import Line
 from service.turns.live import Live
 from service.usecases.completions import Request
 
-router = APIRouter(tags=["completions"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503))
+router = APIRouter(
+    tags=["completions"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503)
+)
 
 Completing = Annotated[Caller, Depends(allow("complete"))]
 Use = Annotated[Services, Depends(services)]

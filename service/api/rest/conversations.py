@@ -48,7 +48,12 @@ Narrowed = Annotated[Chosen, Depends()]
 
 def collection(path: str, whose: Callable[..., Any]) -> APIRouter:
     """The list and the making of conversations below `path`, of the user that `whose` finds."""
-    router = APIRouter(prefix=path, tags=["conversations"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503))
+    router = APIRouter(
+        prefix=path,
+        tags=["conversations"],
+        route_class=StrictRoute,
+        responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
+    )
 
     @router.get("", summary="List conversations", dependencies=READS)
     async def list_conversations(
@@ -69,7 +74,12 @@ def collection(path: str, whose: Callable[..., Any]) -> APIRouter:
 
 def item(path: str, whose: Callable[..., Any]) -> APIRouter:
     """One conversation below `path`, of the user that `whose` finds."""
-    router = APIRouter(prefix=path, tags=["conversations"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503))
+    router = APIRouter(
+        prefix=path,
+        tags=["conversations"],
+        route_class=StrictRoute,
+        responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
+    )
 
     @router.get("/{conversation_id}", summary="Get a conversation", dependencies=READS)
     async def get_conversation(conversation_id: IdPath, use: Use, user_id: int = Depends(whose)) -> ConversationOut:
@@ -105,7 +115,9 @@ def located(response: Response, made: Conversation) -> ConversationOut:
     return ConversationOut.model_validate(made)
 
 
-with_history = APIRouter(tags=["conversations"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503))
+with_history = APIRouter(
+    tags=["conversations"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503)
+)
 
 
 @with_history.post("/conversation", status_code=201, summary="Create a conversation with a history")

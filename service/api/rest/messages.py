@@ -1,5 +1,6 @@
 """Messages, by their conversation, by their user and one by one."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -21,7 +22,9 @@ from service.api.rest.schemas.messages import (
 from service.domain.history import Line
 from service.domain.paging import Ask
 
-router = APIRouter(tags=["messages"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503))
+router = APIRouter(
+    tags=["messages"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503)
+)
 
 READS = [Depends(allow("read"))]
 WRITES = [Depends(allow("write"))]
@@ -30,21 +33,27 @@ Asked = Annotated[Ask, Depends(asked())]
 Sort = Annotated[Literal["recent", "oldest"], Query()]
 
 
+@dataclass(frozen=True)
+class View:
+    """Which of a conversation's messages are listed, and in which order."""
+
+    branch: Annotated[Literal["active", "all"], Query()] = "active"
+    sort: Sort = "oldest"
+
+
 @router.get("/conversations/{conversation_id}/messages", summary="List a conversation's messages", dependencies=READS)
 async def list_messages(
     request: Request,
     response: Response,
     conversation_id: IdPath,
     ask: Asked,
+    view: Annotated[View, Depends()],
     owner: Owner,
     use: Use,
-    *,
-    branch: Annotated[Literal["active", "all"], Query()] = "active",
-    sort: Sort = "oldest",
 ) -> PageOf[MessageOut]:
     """The active branch by depth, or all branches by time."""
-    recent = sort == "recent"
-    if branch == "active":
+    recent = view.sort == "recent"
+    if view.branch == "active":
         page = await use.messages.page_branch(owner, conversation_id, ask, recent=recent)
     else:
         page = await use.messages.page(owner, ask, conversation_id=conversation_id, recent=recent)
@@ -59,9 +68,7 @@ async def append_message(
 ) -> MessageOut:
     """Without asking a model."""
     line = Line(body.role, body.content)
-    made = await use.messages.add(
-        owner, conversation_id, line, parent_id=body.parent_id, metadata=body.metadata
-    )
+    made = await use.messages.add(owner, conversation_id, line, parent_id=body.parent_id, metadata=body.metadata)
     response.headers["Location"] = f"/messages/{made.id}"
     return MessageOut.model_validate(made)
 

@@ -13,7 +13,10 @@ from service.api.rest.schemas.models import ModelConfig, ModelOut
 from service.domain.paging import Ask
 
 router = APIRouter(
-    tags=["models"], route_class=StrictRoute, responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(allow("read"))]
+    tags=["models"],
+    route_class=StrictRoute,
+    responses=responses(401, 403, 404, 422, 503),
+    dependencies=[Depends(allow("read"))],
 )
 
 Use = Annotated[Services, Depends(services)]

@@ -31,7 +31,7 @@ class ModelOut(BaseModel):
                 "reasoning": None,
                 "source": "local",
             }
-        }
+        },
     )
 
     id: str
