@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from service.domain.callers import KeyKind
-from service.domain.keys import WeakPepper
+from service.domain.keys import WeakPepperError
 from service.errors import EverturnError
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ def main() -> None:
     """Run a command; a failure is one sentence on standard error and the exit code 1."""
     try:
         app()
-    except (EverturnError, WeakPepper, OSError) as error:
+    except (EverturnError, WeakPepperError, OSError) as error:
         typer.echo(f"everturn: {error}", err=True)
         sys.exit(1)
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import uvicorn
 from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError
 
 from service import logs
 from service.api.rest.schemas.users import UserIn
@@ -45,9 +46,13 @@ class KeyWish:
 def load_settings() -> Settings:
     """The settings. Raises Unprocessable, which names each variable that is wrong."""
     try:
-        return Settings()
+        settings = Settings()
+        async_url(database_url(settings))
     except ValidationError as error:
         raise Unprocessable(f"The environment holds wrong settings. {_sentence(error)}") from None
+    except (ValueError, ArgumentError) as error:
+        raise Unprocessable(f"EVERTURN_DATABASE_URL is wrong: {error}") from None
+    return settings
 
 
 def serve(

@@ -35,7 +35,7 @@ class PageOf(BaseModel, Generic[Item]):
 
 
 def asked(default: int = 20) -> Callable[..., Awaitable[Ask]]:
-    """A dependency that reads `skip`, `limit` (1–100) and `cursor` from the query."""
+    """A dependency that reads `skip`, `limit` (1 to 100) and `cursor` from the query."""
     limits = Query(ge=1, le=100, description="How many items at the most.")
 
     async def ask(skip: Skip = 0, limit: Annotated[int, limits] = default, cursor: Cursor = None) -> Ask:

@@ -6,20 +6,20 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from service.db.engine import async_url
-from service.domain.keys import WeakPepper, check_pepper, make_pepper
+from service.domain.keys import WeakPepperError, check_pepper, make_pepper
 
 log = logging.getLogger(__name__)
 
-HOW = "make one with `openssl rand -base64 48` and set it as EVERTURN_PEPPER"
+HOW = "Make one with `openssl rand -base64 48` and set it as EVERTURN_PEPPER"
 
 
 def load_pepper(url: str, given: str | None) -> bytes:
-    """The pepper of a database, made on the first start of an embedded one. Raises WeakPepper with what to do."""
+    """The pepper of a database, made on the first start of an embedded one. Raises WeakPepperError with what to do."""
     if given is not None:
-        return _checked(given, f"EVERTURN_PEPPER is too weak. {HOW.capitalize()}.")
+        return _checked(given, f"{HOW}.")
     parsed = async_url(url)
     if parsed.get_backend_name() != "sqlite":
-        raise WeakPepper(f"With Postgres the pepper must come from the environment: {HOW}.")
+        raise WeakPepperError(f"With Postgres the pepper must come from the environment. {HOW}.")
     if not parsed.database or parsed.database == ":memory:":
         return make_pepper().encode()
     path = Path(parsed.database).parent / "pepper"
@@ -43,11 +43,11 @@ def _create(path: Path) -> None:
     except FileExistsError:
         pass
     finally:
-        os.unlink(draft)
+        Path(draft).unlink()
 
 
 def _checked(text: str, advice: str) -> bytes:
     try:
         return check_pepper(text)
-    except WeakPepper as error:
-        raise WeakPepper(f"{error} {advice}") from None
+    except WeakPepperError as error:
+        raise WeakPepperError(f"{error} {advice}") from None

@@ -15,11 +15,11 @@ PEPPER_VARIETY = 8
 _TOKEN = re.compile(rf"(evt_([1-9][0-9]{{0,15}})_[0-9A-Za-z]{{{SECRET_CHARS}}})([0-9A-Za-z]{{{CHECKSUM_CHARS}}})")
 
 
-class BadToken(ValueError):
+class BadTokenError(ValueError):
     """A text that cannot be a key; its message may be shown."""
 
 
-class WeakPepper(ValueError):
+class WeakPepperError(ValueError):
     """A pepper that would not protect the hashes; its message may be shown."""
 
 
@@ -38,12 +38,12 @@ def make_token(key_id: int) -> Token:
 
 
 def parse_token(text: str) -> Token:
-    """Read a key. Raises BadToken for a typing error, which the checksum tells from a key that is not known."""
+    """Read a key. Raises BadTokenError for a typing error, which the checksum tells from a key that is not known."""
     found = _TOKEN.fullmatch(text)
     if found is None:
-        raise BadToken("This is not an Everturn key; those look like evt_1_….")
+        raise BadTokenError("This is not an Everturn key; those look like evt_1_….")
     if checksum(found[1]) != found[3]:
-        raise BadToken("This key is mistyped: its checksum does not fit.")
+        raise BadTokenError("This key is mistyped: its checksum does not fit.")
     return Token(int(found[2]), text)
 
 
@@ -71,11 +71,11 @@ def make_pepper() -> str:
 
 
 def check_pepper(text: str) -> bytes:
-    """The pepper as bytes. Raises WeakPepper for one that is short or monotonous."""
+    """The pepper as bytes. Raises WeakPepperError for one that is short or monotonous."""
     if len(text) < PEPPER_CHARS:
-        raise WeakPepper(f"The pepper must have at least {PEPPER_CHARS} characters, this one has {len(text)}.")
+        raise WeakPepperError(f"The pepper must have at least {PEPPER_CHARS} characters, this one has {len(text)}.")
     if len(set(text)) < PEPPER_VARIETY:
-        raise WeakPepper("The pepper repeats a few characters; take a random one.")
+        raise WeakPepperError("The pepper repeats a few characters; take a random one.")
     return text.encode()
 
 

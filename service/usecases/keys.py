@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.callers import Caller, KeyKind, Scope
-from service.domain.keys import BadToken, hash_token, make_token, parse_token, verify
+from service.domain.keys import BadTokenError, hash_token, make_token, parse_token, verify
 from service.domain.paging import Ask, Page
 from service.domain.recent import Recent
 from service.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
@@ -80,7 +80,7 @@ class Keys:
             raise Unauthenticated(UNKNOWN)
         try:
             token = parse_token(text)
-        except BadToken as error:
+        except BadTokenError as error:
             raise Unauthenticated(str(error)) from None
         async with self._database.reading() as connection:
             row = await rows.find_credentials(connection, token.id)

@@ -40,7 +40,7 @@ async def list_users(
 
 @router.post("", status_code=201, summary="Create a user", dependencies=ADMIN, responses=responses(409, 413, 415))
 async def create_user(body: UserIn, response: Response, use: Use) -> UserOut:
-    """For admin keys. Names, addresses and external ids are unique, whatever their case; 409 says which one is taken."""
+    """For admin keys. Names and addresses are unique, whatever their case, and external ids; 409 says what is taken."""
     fields = body.model_dump(exclude={"tags", "settings"})
     settings = body.settings.model_dump(exclude_unset=True)
     made = await use.users.create(UserDraft(**fields, tags=tuple(body.tags), settings=settings))

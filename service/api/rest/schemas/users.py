@@ -36,7 +36,7 @@ class UserIn(Body):
     username: Username
     email: Email | None = None
     role: Role = "user"
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
     external_id: ExternalId | None = Field(None, description="What your own system calls this user.")
     settings: SettingsIn = SettingsIn()
 
