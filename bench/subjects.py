@@ -90,8 +90,8 @@ def environment(url: str, provider: str, directory: Path) -> dict[str, str]:
 def admin_key(env: Mapping[str, str]) -> str:
     """Migrates the database, adds an admin and returns a key of theirs, by the service's command line."""
     _everturn(env, "migrate")
-    _everturn(env, "users", "create", "bench", "--role", "admin")
-    printed = _everturn(env, "keys", "create", "bench", "--kind", "admin")
+    _everturn(env, "users", "create", "--username", "bench", "--role", "admin")
+    printed = _everturn(env, "keys", "create", "--user", "bench", "--kind", "admin")
     found = [word for word in printed.split() if word.startswith("evt_")]
     if not found:
         raise BenchError(f"no key in what `everturn keys create` printed:\n{printed}")
