@@ -71,8 +71,8 @@ def existing(url: str) -> Postgres:
 def postgres(*, durable: bool = True, settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
     """A new server on a free port of 127.0.0.1 that trusts everybody there, thrown away at the end.
 
-    Postgres refuses to run as root: there it runs as nobody, in a folder that is nobody's. When starting fails the folder
-    with the log is kept and PostgresError tells where. Nothing of the wheel's Python code runs.
+    Postgres refuses to run as root: there it runs as nobody, in a folder that is nobody's. When starting fails that
+    folder is kept with the log, and PostgresError tells where. Nothing of the wheel's Python code runs.
     """
     folder = _folder("everturn-postgres-")
     try:

@@ -1,0 +1,211 @@
+"""Databases, a provider, services and people for the tests: all of them real."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from secrets import token_hex
+from typing import Literal
+
+import httpx2
+import pytest
+from llmock.testing import LLMockServer
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+from service.config import Settings
+from service.db.migrate import upgrade
+from service.main import build_core
+from service.usecases.keys import KeyDraft
+from service.usecases.users import UserDraft
+from tests.servers.postgres import Postgres, existing, postgres
+from tests.servers.service import FOREIGN, Service
+
+Kind = Literal["sqlite", "postgres"]
+CopyDatabase = Callable[[Kind, str | None], AbstractContextManager[str]]
+MakeDatabase = Callable[[Kind], AbstractContextManager[str]]
+KINDS: tuple[Kind, ...] = ("sqlite", "postgres")
+OTHER_SERVER = "EVERTURN_TEST_DATABASE_URL"
+PEPPER = "a pepper for tests, long enough to pass"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever configures a service on this machine does not reach the tests."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != OTHER_SERVER]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def start_postgres() -> Iterator[Callable[[], Postgres]]:
+    """Gives the session's Postgres, and starts it when it is first asked for: a run on SQLite alone needs none."""
+    with ExitStack() as stack:
+
+        @cache
+        def start() -> Postgres:
+            if given := os.environ.get(OTHER_SERVER):
+                return existing(given)
+            return stack.enter_context(postgres(durable=False, settings={"max_connections": "200"}))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def postgres_server(start_postgres: Callable[[], Postgres]) -> Postgres:
+    """A Postgres server: our own, or the one that EVERTURN_TEST_DATABASE_URL names."""
+    return start_postgres()
+
+
+@pytest.fixture(scope="session")
+def copy_database(start_postgres: Callable[[], Postgres], tmp_path_factory: pytest.TempPathFactory) -> CopyDatabase:
+    """Makes a database of a kind, empty or the copy of a template, for the time of a with-block."""
+
+    @contextmanager
+    def copy(kind: Kind, template: str | None) -> Iterator[str]:
+        if kind == "sqlite":
+            path = tmp_path_factory.mktemp("database") / "everturn.db"
+            if template:
+                shutil.copyfile(template, path)
+            yield f"sqlite:///{path}"
+            return
+        server, name = start_postgres(), f"everturn_test_{token_hex(6)}"
+        try:
+            yield server.create(name, template)
+        finally:
+            server.drop(name)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def make_database(copy_database: CopyDatabase) -> Iterator[MakeDatabase]:
+    """Makes a migrated database of a kind, for the time of a with-block: the copy of one that is migrated once."""
+    with ExitStack() as stack:
+
+        @cache
+        def template(kind: Kind) -> str | None:
+            url = make_url(stack.enter_context(copy_database(kind, None)))
+            upgrade(url.render_as_string(hide_password=False))
+            return url.database
+
+        yield lambda kind: copy_database(kind, template(kind))
+
+
+@pytest.fixture(params=KINDS)
+def empty_database_url(request: pytest.FixtureRequest, copy_database: CopyDatabase) -> Iterator[str]:
+    """A database of the test's own without any schema, of each kind."""
+    with copy_database(request.param, None) as url:
+        yield url
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, make_database: MakeDatabase) -> Iterator[str]:
+    """A migrated database of the test's own, of each kind."""
+    with make_database(request.param) as url:
+        yield url
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that runs, its database, and the key of its first admin."""
+
+    service: Service
+    database_url: str
+    admin_key: str
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def running_service(
+    request: pytest.FixtureRequest,
+    make_database: MakeDatabase,
+    llmock_server: LLMockServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """One service on each kind of database, for all tests that do not stop it; its provider is llmock.
+
+    `llmock` in a test's arguments scripts the provider's answers and faults, and forgets those of the test before.
+    """
+    with make_database(request.param) as url:
+        key = admin_key_for(url)
+        with Service(service_environment(url, llmock_server), tmp_path_factory.mktemp("service")) as service:
+            yield Running(service, url, key)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Clients of one service: its admin, two users who know nothing of each other, and somebody without a key."""
+
+    admin: httpx2.AsyncClient
+    owner: httpx2.AsyncClient
+    other: httpx2.AsyncClient
+    anonymous: httpx2.AsyncClient
+    owner_id: int
+    other_id: int
+
+
+@pytest.fixture
+async def people(running_service: Running) -> AsyncIterator[People]:
+    """New users of the running service, so that tests do not see each other's data."""
+    async with AsyncExitStack() as stack:
+
+        async def client(key: str | None) -> httpx2.AsyncClient:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            made = httpx2.AsyncClient(base_url=running_service.url, headers=headers, timeout=30)
+            return await stack.enter_async_context(made)
+
+        admin = await client(running_service.admin_key)
+        (owner_id, owner_key), (other_id, other_key) = await _new_user(admin), await _new_user(admin)
+        yield People(admin, await client(owner_key), await client(other_key), await client(None), owner_id, other_id)
+
+
+@pytest.fixture
+def http(people: People) -> httpx2.AsyncClient:
+    """A client with the key of an ordinary, new user."""
+    return people.owner
+
+
+def service_environment(database_url: str, provider: LLMockServer) -> dict[str, str]:
+    """A service on this database, with llmock for OpenAI and Anthropic: a priced, a known and an unpriced model."""
+    return {
+        "EVERTURN_DATABASE_URL": database_url,
+        "EVERTURN_PEPPER": PEPPER,
+        "EVERTURN_OPENAI_API_KEY": "sk-test-openai-canary",
+        "EVERTURN_OPENAI_BASE_URL": provider.base_url("openai"),
+        "EVERTURN_ANTHROPIC_API_KEY": "sk-ant-test-canary",
+        "EVERTURN_ANTHROPIC_BASE_URL": provider.base_url("anthropic"),
+        "EVERTURN_MODELS": '[{"id": "gpt-4.1-mini", "provider": "openai", "input_price": "1", "output_price": "2"},'
+        ' {"id": "claude-sonnet-4-5", "provider": "anthropic"}, {"id": "unpriced", "provider": "openai"}]',
+        "EVERTURN_LOCAL_MODEL": "off",
+        "EVERTURN_SQLITE_SYNCHRONOUS": "normal",
+        "EVERTURN_DRAIN_SECONDS": "5",
+    }
+
+
+def admin_key_for(database_url: str) -> str:
+    """Make an admin and a key, as the command line does."""
+
+    async def make() -> str:
+        core = build_core(Settings(database_url=database_url, pepper=SecretStr(PEPPER)))
+        try:
+            admin = await core.users.create(UserDraft(username=f"root-{token_hex(4)}", role="admin"))
+            return (await core.keys.create(admin.id, KeyDraft(kind="admin"), None)).token
+        finally:
+            await core.close()
+
+    return asyncio.run(make())
+
+
+async def _new_user(admin: httpx2.AsyncClient) -> tuple[int, str]:
+    made = await admin.post("/users", json={"username": f"user-{token_hex(6)}"})
+    assert made.status_code == 201, made.text
+    user_id = int(made.json()["id"])
+    key = await admin.post(f"/users/{user_id}/keys", json={"name": "test"})
+    assert key.status_code == 201, key.text
+    return user_id, str(key.json()["key"])
