@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 
-from service import __version__
+from service import __version__, logs
 from service.api import errors
 from service.api.deps import Services
 from service.api.middleware import Edge
@@ -70,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.configure(settings.log_level, settings.log_format)
         core = build_core(settings)
         registry = build_registry(settings)
         engine = Engine(core.database, core.ids, registry, lease_seconds=settings.lease_seconds)
