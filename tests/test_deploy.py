@@ -70,6 +70,11 @@ def test_settings_page_examples_are_valid() -> None:
     assert [ModelSettings.model_validate(one) for one in models]
 
 
+def test_origins_are_split_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERTURN_CORS_ORIGINS", "https://a.example, https://b.example")
+    assert Settings().cors_origins == ("https://a.example", "https://b.example")
+
+
 def test_every_setting_is_described() -> None:
     assert issubclass(Settings, BaseSettings)
     for field, info in Settings.model_fields.items():
