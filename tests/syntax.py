@@ -73,6 +73,15 @@ def annotation(argument: ast.arg) -> str:
     return ast.unparse(argument.annotation) if argument.annotation else ""
 
 
+def imported(module: Module) -> Iterator[str]:
+    """The dotted names that a module imports, or imports from."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
 def imports(module: Module, name: str) -> Iterator[ast.stmt]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.module == name:

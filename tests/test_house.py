@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.syntax import (
     decorators,
     depth,
     event_stream_lines,
+    imported,
     imports,
     is_broad,
     is_sentence,
@@ -28,6 +30,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", 
 # What every function of a floor is handed first, and nobody confuses: no position of its own, nor is the owner.
 CONTEXT = {"AsyncConnection", "Connection", "Database", "Request", "Response", "Engine", "Registry", "Settings"}
 OWNER = {"owner", "owner_id", "user_id", "caller"}
+PURE = re.compile(r"service\.domain\b")
 # Broad excepts by file and function: the outermost edges, where everything must become an answer or a record.
 BROAD = {
     ("service/turns/engine.py", "_run"),
@@ -141,6 +144,17 @@ def test_settings_are_imported_by_the_root_alone() -> None:
     none_of(
         (f"{m.name}:{n.lineno}" for m in SERVICE if m.name not in allowed for n in imports(m, "service.config")),
         "Only main.py and the command line read the settings: take the value as an argument.",
+    )
+
+
+def test_domain_imports_the_standard_library_only() -> None:
+    """The import contracts name libraries one by one; this is the rule itself."""
+    domain = [m for m in SERVICE if m.name.startswith("service/domain/")]
+    assert domain
+    foreign = [(m.name, name) for m in domain for name in imported(m) if not PURE.match(name)]
+    none_of(
+        [f"{where}: {name}" for where, name in foreign if name.split(".")[0] not in sys.stdlib_module_names],
+        "domain/ is plain Python: keep the rule there and the library on the floor that uses it.",
     )
 
 
