@@ -43,7 +43,7 @@ def serve(
     """Serve. Makes and migrates an embedded database, and on its first start an admin key, which it prints once."""
     from service import commands
 
-    commands.serve(host, port, workers, migrate_first=migrate, announce=typer.echo)
+    commands.serve(host=host, port=port, workers=workers, migrate_first=migrate, announce=typer.echo)
 
 
 @app.command()

@@ -56,7 +56,12 @@ def load_settings() -> Settings:
 
 
 def serve(
-    host: str | None, port: int | None, workers: int | None, *, migrate_first: bool, announce: Callable[[str], None]
+    *,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    migrate_first: bool,
+    announce: Callable[[str], None],
 ) -> None:
     """Serve until a signal. An embedded database is brought up to date first, and gets its first admin, whose key is
     announced."""

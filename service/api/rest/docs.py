@@ -16,8 +16,9 @@ Asset = Literal["swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js"]
 CACHED = {"Cache-Control": "public, max-age=86400"}
 # Redoc's page would fetch its maker's logo; here the browser is told to ask this service only.
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "worker-src 'self' blob:; frame-ancestors 'none'"
 }
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -1,0 +1,82 @@
+"""The command line, as processes: what scripts read is alone on standard output."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.domain.keys import parse_token
+
+HEAVY = ("aiohttp", "alembic", "anthropic", "fastapi", "openai", "pydantic", "sqlalchemy", "uvicorn")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "EVERTURN_DATA_DIR": str(tmp_path / "data"), "EVERTURN_LOCAL_MODEL": "off"}
+
+
+def everturn(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.cli", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from service.cli import app; "
+        "reply = CliRunner().invoke(app, ['--help']); assert reply.exit_code == 0; assert 'serve' in reply.output; "
+        f"sys.exit(' '.join(name for name in {HEAVY} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_user_and_a_key_for_scripts(environment: dict[str, str]) -> None:
+    user = everturn(environment, "users", "create", "--username", "ada", "--role", "admin", "--email", "a@example.org")
+    number = int(user.stdout)
+    assert user.stdout == f"{number}\n"
+    key = everturn(environment, "keys", "create", "--user", "ADA", "--kind", "admin", "--days", "3")
+    token = parse_token(key.stdout.strip())
+    assert key.stdout == f"{token.text}\n"
+    assert token.text not in key.stderr
+    assert everturn(environment, "users", "list").stdout == f"{number}\tada\tadmin\ta@example.org\n"
+    listed = everturn(environment, "keys", "list", "--user", str(number)).stdout
+    assert listed.startswith(f"{token.id}\tadmin\tcomplete,provision,read,write\t")
+    revoked = everturn(environment, "keys", "revoke", str(token.id))
+    assert (revoked.returncode, revoked.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "said"),
+    [
+        ({}, ("keys", "create", "--user", "nobody"), "There is no user 'nobody'."),
+        ({}, ("keys", "revoke", "7"), "There is no key 7."),
+        ({}, ("users", "create", "--username", " "), "username:"),
+        ({"EVERTURN_PEPPER": "short"}, ("users", "list"), "at least 32 characters"),
+        ({"EVERTURN_PORT": "x"}, ("serve",), "port:"),
+        ({"EVERTURN_DATABASE_URL": "mysql://localhost/x"}, ("migrate",), "sqlite or postgresql"),
+        ({"EVERTURN_DATABASE_URL": "postgresql://localhost:1/x"}, ("users", "list"), "EVERTURN_PEPPER"),
+        (
+            {"EVERTURN_DATABASE_URL": "postgresql://localhost:1/x", "EVERTURN_PEPPER": "0123456789" * 4},
+            ("users", "list"),
+            "The database does not answer",
+        ),
+    ],
+)
+def test_a_failure_is_one_sentence(
+    environment: dict[str, str], changed: dict[str, str], arguments: tuple[str, ...], said: str
+) -> None:
+    done = everturn(environment | changed, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("everturn: ")
+    assert said in last
+    assert "Traceback" not in done.stderr
+
+
+def test_the_api_is_described_without_a_database(environment: dict[str, str], tmp_path: Path) -> None:
+    described = json.loads(everturn(environment, "openapi").stdout)
+    assert "/users/{user_id}" in described["paths"]
+    assert not (tmp_path / "data").exists()
