@@ -16,7 +16,7 @@ from service import __version__, logs
 from service.api import errors
 from service.api.deps import Services
 from service.api.middleware import Edge
-from service.api.rest import chat, completions, conversations, keys, messages, models, system, users
+from service.api.rest import chat, completions, conversations, docs, keys, messages, models, system, users
 from service.config import ModelSettings, ProviderSettings, Settings
 from service.db.engine import Database
 from service.db.ids import Ids
@@ -97,7 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    for noun in (system, models, users, keys, conversations, messages, chat, completions):
+    for noun in (system, docs, models, users, keys, conversations, messages, chat, completions):
         app.include_router(noun.router)
     if settings.cors_origins:
         app.add_middleware(
@@ -112,7 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def build_core(settings: Settings) -> Core:
-    """The database and what needs nothing else. Raises WeakPepper, ValueError for a database that is neither."""
+    """The database and what needs nothing else. Raises WeakPepperError, ValueError for a database that is neither."""
     url = database_url(settings)
     pepper = load_pepper(url, settings.pepper.get_secret_value() if settings.pepper else None)
     database = Database(url, pool=settings.database_pool, synchronous=settings.sqlite_synchronous)

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 
-def recordset(dialect: str, parameter: str, columns: Sequence[Column[Any]]) -> FromClause:
+def recordset(dialect: str, parameter: str, *columns: Column[Any]) -> FromClause:
     """The rows of the JSON list bound as `parameter`, with fields named and typed as `columns`.
 
     Postgres reads the list with json_to_recordset, SQLite with json_each.
@@ -42,9 +42,9 @@ def recordset(dialect: str, parameter: str, columns: Sequence[Column[Any]]) -> F
 def insert_rows(
     dialect: str,
     parameter: str,
+    *,
     table: Table,
     names: Sequence[str],
-    *,
     fixed: Mapping[str, ColumnElement[Any]] | None = None,
     where: Callable[[FromClause], ColumnElement[bool]] | None = None,
 ) -> Any:
@@ -52,7 +52,7 @@ def insert_rows(
 
     `fixed` columns have one expression for all rows; `where` chooses among the rows.
     """
-    rows = recordset(dialect, parameter, [table.c[name] for name in names])
+    rows = recordset(dialect, parameter, *(table.c[name] for name in names))
     extra = fixed or {}
     # SQLite takes the ON of an upsert for a join's without a WHERE before it.
     chosen = select(*(rows.c[name] for name in names), *extra.values()).where(where(rows) if where else true())

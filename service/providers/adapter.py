@@ -1,6 +1,6 @@
 """What the adapters of both wires have in common: send, learn what is refused, fold the answer into pieces."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic_core import to_json
@@ -85,7 +85,7 @@ class Adapter:
     def fold(self) -> Fold:
         raise NotImplementedError
 
-    async def run(self, call: Call) -> AsyncIterator[list[Piece]]:
+    async def run(self, call: Call) -> AsyncGenerator[list[Piece]]:
         """See `Provider.run`."""
         fold = self.fold()
         if not call.stream:
@@ -125,7 +125,7 @@ class Adapter:
         await self._client.close()
 
     async def _post(self, path: str, body: bytes) -> Any:
-        return await self._client.fetch("POST", path, body)
+        return await self._client.fetch("POST", path, body=body)
 
     async def _send(self, call: Call, send: Callable[[str, bytes], Awaitable[T]]) -> tuple[T, tuple[str, ...]]:
         for tries_left in range(MAX_TRIES - 1, -1, -1):

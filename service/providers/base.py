@@ -1,6 +1,6 @@
 """The seam between the turn engine and a model provider."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -135,7 +135,7 @@ class Provider(Protocol):
     @property
     def name(self) -> str: ...
 
-    def run(self, call: Call) -> AsyncIterator[list[Piece]]:
+    def run(self, call: Call) -> AsyncGenerator[list[Piece]]:
         """The answer in batches, one for each read of the socket, none of them empty.
 
         The last piece of the last batch is the `Ending`. Raises `ProviderFailure`, also in the middle. Closing the

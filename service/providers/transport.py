@@ -56,7 +56,7 @@ class HttpClient:
         self._urls: dict[str, URL] = {}
         self._draining: set[aiohttp.ClientResponse] = set()
 
-    async def fetch(self, method: str, path: str, body: bytes | None = None) -> Any:
+    async def fetch(self, method: str, path: str, *, body: bytes | None = None) -> Any:
         """The JSON of an answer in one piece. Raises `ProviderFailure`."""
         try:
             async with asyncio.timeout(self._endpoint.timeouts.total):
@@ -109,7 +109,9 @@ class HttpClient:
             text = b""
         finally:
             response.close()
-        raise wire.from_status(self.provider, response.status, _parsed(text), response.headers, self._endpoint.secrets)
+        raise wire.from_status(
+            self.provider, response.status, body=_parsed(text), headers=response.headers, secrets=self._endpoint.secrets
+        )
 
     async def _request(self, method: str, url: URL, body: bytes | None) -> aiohttp.ClientResponse:
         # aiohttp writes a large body at once, which would hold the loop; from a file it goes in pieces.

@@ -90,7 +90,8 @@ async def page_messages(
 
 async def add_messages(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
     """Insert messages. Raises IntegrityError where a place is taken or a parent is not there."""
-    await connection.execute(insert_rows(connection.dialect.name, "rows", messages, MESSAGE), {"rows": encode(rows)})
+    insert = insert_rows(connection.dialect.name, "rows", table=messages, names=MESSAGE)
+    await connection.execute(insert, {"rows": encode(rows)})
 
 
 async def edit_metadata(connection: AsyncConnection, user_id: int, message_id: int, metadata: dict[str, Any]) -> None:

@@ -66,11 +66,13 @@ def statements(dialect: str) -> Mapping[str, Any]:
     """The statements by the name of the list that each takes. `completions` and `renew` also take lease_seconds."""
     lease = later(bindparam("lease_seconds"))
     return {
-        "conversations": insert_rows(dialect, "conversations", conversations, CONVERSATION),
+        "conversations": insert_rows(dialect, "conversations", table=conversations, names=CONVERSATION),
         "moved": _moved(dialect),
-        "messages": insert_rows(dialect, "messages", messages, MESSAGE),
-        "completions": insert_rows(dialect, "completions", completions, COMPLETION, fixed={"lease_expires_at": lease}),
-        "attempts": insert_rows(dialect, "attempts", attempts, ATTEMPT),
+        "messages": insert_rows(dialect, "messages", table=messages, names=MESSAGE),
+        "completions": insert_rows(
+            dialect, "completions", table=completions, names=COMPLETION, fixed={"lease_expires_at": lease}
+        ),
+        "attempts": insert_rows(dialect, "attempts", table=attempts, names=ATTEMPT),
         "events": _events(dialect),
         "outcomes": _outcomes(dialect),
         **_finishing(dialect, None),
@@ -107,14 +109,14 @@ def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
 
     return {
         "answers": _answers(dialect, finished),
-        "tails": insert_rows(dialect, "tails", events, EVENTS, where=finished),
+        "tails": insert_rows(dialect, "tails", table=events, names=EVENTS, where=finished),
         "ends": _ends(dialect, finished),
-        "entries": insert_rows(dialect, "entries", ledger_entries, ENTRY, where=accounted),
+        "entries": insert_rows(dialect, "entries", table=ledger_entries, names=ENTRY, where=accounted),
     }
 
 
 def _moved(dialect: str) -> Update:
-    rows = recordset(dialect, "moved", [conversations.c[name] for name in MOVED])
+    rows = recordset(dialect, "moved", *(conversations.c[name] for name in MOVED))
     return (
         update(conversations)
         .where(conversations.c.user_id == rows.c.user_id, conversations.c.id == rows.c.id)
@@ -130,7 +132,7 @@ def _moved(dialect: str) -> Update:
 
 def _events(dialect: str) -> Any:
     """Events of completions that still run under their writer's epoch."""
-    rows = recordset(dialect, "events", [*(events.c[name] for name in EVENTS), completions.c.epoch])
+    rows = recordset(dialect, "events", *(events.c[name] for name in EVENTS), completions.c.epoch)
     fence = and_(
         completions.c.user_id == rows.c.user_id,
         completions.c.id == rows.c.completion_id,
@@ -143,7 +145,7 @@ def _events(dialect: str) -> Any:
 
 
 def _outcomes(dialect: str) -> Any:
-    rows = recordset(dialect, "outcomes", [completions.c[name] for name in OUTCOME])
+    rows = recordset(dialect, "outcomes", *(completions.c[name] for name in OUTCOME))
     return (
         update(completions)
         .where(completions.c.user_id == rows.c.user_id, completions.c.id == rows.c.id)
@@ -157,7 +159,7 @@ def _outcomes(dialect: str) -> Any:
 
 
 def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:
-    rows = recordset(dialect, "answers", [messages.c[name] for name in ANSWER])
+    rows = recordset(dialect, "answers", *(messages.c[name] for name in ANSWER))
     return (
         update(messages)
         .where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.id, chosen(rows))
@@ -166,7 +168,7 @@ def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) 
 
 
 def _ends(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:
-    rows = recordset(dialect, "ends", [attempts.c[name] for name in ATTEMPT_END])
+    rows = recordset(dialect, "ends", *(attempts.c[name] for name in ATTEMPT_END))
     match = (attempts.c[name] == rows.c[name] for name in ("user_id", "completion_id", "number"))
     return (
         update(attempts)

@@ -138,7 +138,7 @@ def _add_tail(live: Live, end: End, outcome: dict[str, Any]) -> None:
         problem = {"status": end.error.status, "code": end.error.code, "title": end.error.title}
         live.add("error", {**problem, "detail": end.error.detail, **ids_of(live.turn)})
         return
-    live.add("usage", usage_of(outcome))
+    live.add("usage", {**usage_of(outcome), "finish_reason": outcome["finish_reason"]})
     live.add("done", {"status": outcome["status"], "finish_reason": outcome["finish_reason"]})
 
 

@@ -98,15 +98,7 @@ class Engine:
         """The turn's outermost edge: whatever happens is an end that gets recorded."""
         turn = live.turn
         try:
-            provider = self._registry.get_provider(turn.model.provider)
-            async with aclosing(provider.run(turn.call)) as batches:  # type: ignore[type-var]  # generators, all of them
-                async for batch in batches:
-                    for piece in batch:
-                        if isinstance(piece, Ending):
-                            return End(ending=piece)
-                        live.add_delta(piece.kind, piece.text)
-                    await self._journal.append(live)
-            raise ProviderFailure("truncated", "The answer stopped before its end.")
+            return End(ending=await self._listen(live))
         except ProviderFailure as failure:
             return from_failure(failure, turn)
         except asyncio.CancelledError:
@@ -114,6 +106,16 @@ class Engine:
         except Exception:
             log.exception("a run broke")
             return End(error=EverturnError("The turn failed inside the service.", facts=ids_of(turn)))
+
+    async def _listen(self, live: Live) -> Ending:
+        """Journal what the model says until its end. Raises ProviderFailure."""
+        provider = self._registry.get_provider(live.turn.model.provider)
+        async with aclosing(provider.run(live.turn.call)) as batches:
+            async for batch in batches:
+                if ending := live.hear(batch):
+                    return ending
+                await self._journal.append(live)
+        raise ProviderFailure("truncated", "The answer stopped before its end.")
 
     async def _renew(self) -> None:
         """Hold on to the leases of this worker's turns, in one statement for all of them."""

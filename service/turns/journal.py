@@ -19,6 +19,8 @@ from service.turns.live import Live, Turn
 log = logging.getLogger(__name__)
 
 BATCH = 256
+LINGER_SECONDS = 0.004
+LANES = 1
 BACKLOG_CHARS = 1_000_000
 BEGIN_RETRIES = 2
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -45,11 +47,40 @@ class _Work:
 
 
 class Journal:
-    """Writes turns durably. One flush runs at a time; whatever arrives meanwhile goes into the next.
+    """Writes turns durably, in lanes that flush beside each other; a turn stays in its lane, so its order is kept.
 
     A begin that the database cannot take now fails its caller. Events and finishes are never given up: they wait in
     memory, bounded because a run stops reading its provider, until the database is back.
     """
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        # SQLite has one writer. On Postgres a second lane spares a turn the wait for the flush before its own.
+        lanes = 1 if database.dialect == "sqlite" else LANES
+        self._lanes = [_Lane(database, lease_seconds) for _ in range(lanes)]
+
+    async def begin(self, begin: Begin) -> None:
+        """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
+        await self._lane(begin.completion["id"]).begin(begin)
+
+    async def append(self, live: Live) -> None:
+        """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
+        await self._lane(live.turn.completion_id).append(live)
+
+    async def finish(self, finish: Finish) -> bool:
+        """Return when the end is committed; False where the turn had been ended before or taken over."""
+        return await self._lane(finish.outcome["id"]).finish(finish)
+
+    async def drain(self) -> None:
+        """Return when everything given so far is written."""
+        for lane in self._lanes:
+            await lane.drain()
+
+    def _lane(self, completion_id: int) -> "_Lane":
+        return self._lanes[completion_id % len(self._lanes)]
+
+
+class _Lane:
+    """One flush runs at a time; whatever arrives meanwhile goes into the next."""
 
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database = database
@@ -59,10 +90,11 @@ class Journal:
         self._finishes: list[tuple[Finish, asyncio.Future[bool]]] = []
         self._flushed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._urgent = False
         self.down = False
 
     async def begin(self, begin: Begin) -> None:
-        """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
         if self.down:
             raise DatabaseUnavailable
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,38 +103,52 @@ class Journal:
         await future
 
     async def append(self, live: Live) -> None:
-        """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
         self._dirty[live] = None
-        self._wake()
+        if live.events:
+            self._linger()
+        else:
+            self._wake()
         while live.pending_chars > BACKLOG_CHARS:
             self._flushed.clear()
             await self._flushed.wait()
 
     async def finish(self, finish: Finish) -> bool:
-        """Return when the end is committed; False where the turn had been ended before or taken over."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._finishes.append((finish, future))
         self._wake()
         return await asyncio.shield(future)
 
     async def drain(self) -> None:
-        """Return when everything given so far is written."""
+        self._wake()
         while self._task:
             await asyncio.shield(self._task)
 
     def _wake(self) -> None:
+        """Somebody waits: flush now, or right after the flush that runs."""
+        self._urgent = True
         if self._task is None:
             self._task = asyncio.create_task(self._flush(), name="journal")
 
+    def _linger(self) -> None:
+        """The answer is under way: its next events may wait a little for others', and share a flush with them."""
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._wake)
+
     async def _flush(self) -> None:
         try:
-            while work := self._take():
-                await self._write(work)
-                self._flushed.set()
+            while self._urgent:
+                self._urgent = False
+                if self._alarm:
+                    self._alarm.cancel()
+                    self._alarm = None
+                if work := self._take():
+                    await self._write(work)
+                    self._flushed.set()
         finally:
             self._task = None
 
     def _take(self) -> _Work:
+        self._urgent = len(self._begins) > BATCH or len(self._finishes) > BATCH
         begins, self._begins = self._begins[:BATCH], self._begins[BATCH:]
         dirty, self._dirty = self._dirty, {}
         appends = [(live, live.take_pending()) for live in dirty]

@@ -1,14 +1,14 @@
 """A turn that runs in this worker: its identity, what came so far, and those who follow it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from service.domain.events import TERMINAL, Answer, Event, EventKind
 from service.errors import EverturnError
-from service.providers.base import Call, Model
+from service.providers.base import Call, Ending, Model, Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,17 @@ class Live:
         self.pending.append(Event(self.next_seq, kind, data))
         self.next_seq += 1
 
-    def add_delta(self, kind: Any, text: str) -> None:
-        """The next piece of the answer."""
+    def hear(self, batch: list[Piece]) -> Ending | None:
+        """The next pieces of the answer; returns its ending when that is among them."""
         if self.first_token is None:
             self.first_token = monotonic()
-        self.answer.add(kind, text)
-        self.pending_chars += len(text)
-        self.add(kind, text)
+        for piece in batch:
+            if isinstance(piece, Ending):
+                return piece
+            self.answer.add(piece.kind, piece.text)
+            self.pending_chars += len(piece.text)
+            self.add(piece.kind, piece.text)
+        return None
 
     def take_pending(self) -> list[Event]:
         taken, self.pending, self.pending_chars = self.pending, [], 0
@@ -74,7 +78,7 @@ class Live:
         for waiting in self._waiting:
             waiting.set()
 
-    async def follow(self, after: int = 0, *, heartbeat: float = 15.0) -> AsyncIterator[list[Event]]:
+    async def follow(self, after: int = 0, *, heartbeat: float = 15.0) -> AsyncGenerator[list[Event]]:
         """The journalled events with a number above `after`, in batches, up to the terminal one.
 
         An empty batch says that nothing came for `heartbeat` seconds. A follower holds a position, not a queue: a slow

@@ -171,7 +171,7 @@ async def test_silence_is_a_timeout_and_closes_the_connection(
 
 async def test_time_between_two_reads_is_not_idle_time(raw: RawServer, make_openai: MakeAdapter) -> None:
     raw.play(chunked(*CHAT))
-    async with aclosing(make_openai(idle=0.05, first_byte=0.05).run(make_call())) as batches:  # type: ignore[type-var]
+    async with aclosing(make_openai(idle=0.05, first_byte=0.05).run(make_call())) as batches:
         async for _ in batches:
             await asyncio.sleep(0.12)
 
@@ -187,7 +187,7 @@ async def test_closing_the_iterator_closes_the_connection(raw: RawServer, make_o
     batches = make_openai().run(make_call())
     assert await anext(batches)
     assert not raw.closed.is_set()
-    await batches.aclose()  # type: ignore[attr-defined]
+    await batches.aclose()
     async with asyncio.timeout(5):
         await raw.closed.wait()
 

@@ -1,7 +1,7 @@
 """An engine on a real database with a provider that does as it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -39,7 +39,7 @@ class ToldProvider:
     calls: list[Call] = field(default_factory=list)
     name: str = "told"
 
-    async def run(self, call: Call) -> AsyncIterator[list[Piece]]:
+    async def run(self, call: Call) -> AsyncGenerator[list[Piece]]:
         self.calls.append(call)
         for one in list(self.script):
             if isinstance(one, asyncio.Event):

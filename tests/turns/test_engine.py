@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.tree import Position
 from service.errors import Conflict
-from service.providers.base import Ending, ProviderFailure
+from service.providers.base import Delta, Ending, ProviderFailure
 from service.turns.ending import End, close_turn
 from service.turns.live import Live
 from service.turns.opening import Branch
@@ -90,7 +90,7 @@ async def test_reader_that_leaves_does_not_stop_the_turn(house: House) -> None:
 
 async def test_caller_cancelled_while_the_begin_commits_leaves_a_whole_turn(house: House) -> None:
     call = asyncio.create_task(house.begin())
-    while house.engine.running == 0:
+    while house.engine.running == 0:  # noqa: ASYNC110  # the very moment between the two is wanted
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -140,7 +140,7 @@ async def test_second_finish_changes_nothing(house: House) -> None:
     live = await house.begin()
     await live.finished.wait()
     again = Live(live.turn)
-    again.add_delta("text", "something else")
+    again.hear([Delta("text", "something else")])
     finish, _ = close_turn(again, End(ending=ENDING), house.registry)
     assert not await house.engine._journal.finish(finish)
     (row,) = await house.rows("SELECT content FROM messages WHERE role = 'assistant'")
@@ -226,7 +226,10 @@ async def test_turn_outlives_cut_database_connections(house: House, database_url
     gates = [asyncio.Event() for _ in range(20)]
     house.provider.script = [part for n, gate in enumerate(gates) for part in (f"w{n} ", gate)] + [ENDING]
     live = await house.begin()
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
     async with aclosing(live.follow()) as batches:
         async for batch in batches:
             if batch[-1].seq % 5 == 0:

@@ -74,7 +74,7 @@ async def list_completions(
     return paged(request, response, await use.completions.page(chosen.of(shown), ask))
 
 
-@router.get("/users/{user_id}/completions", summary="List a user's completions")
+@router.get("/users/{user_id}/completions", summary="List a user's completions", dependencies=[Depends(allow("read"))])
 async def list_user_completions(
     request: Request, response: Response, chosen: Narrowed, ask: Asked, owner: PathOwner, use: Use
 ) -> PageOf[CompletionItem]:
