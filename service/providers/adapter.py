@@ -114,7 +114,7 @@ class Adapter:
         reply = await self._client.fetch("GET", self.models_path)
         items = reply.get("data")
         if not isinstance(items, list):
-            raise wire.failure(self._name, "malformed", "no list of models")
+            raise wire.failure(self._name, "malformed", why="no list of models")
         return sorted({item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)})
 
     async def warm(self) -> None:

@@ -42,7 +42,7 @@ class AnthropicProvider(Adapter):
     def build(self, call: Call, refused: frozenset[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
         messages = merge(call.messages)
         if not messages:
-            raise wire.failure(self.name, "refused", "there is no message to answer")
+            raise wire.failure(self.name, "refused", why="there is no message to answer")
         body: dict[str, Any] = {
             "model": call.model,
             "max_tokens": call.max_tokens or DEFAULT_MAX_TOKENS,

@@ -120,16 +120,16 @@ class HttpClient:
 
     async def _read_json(self, response: aiohttp.ClientResponse) -> Any:
         if "json" not in response.content_type:
-            raise wire.failure(self.provider, "malformed", "no JSON")
+            raise wire.failure(self.provider, "malformed", why="no JSON")
         data = await _read(response, MAX_REPLY_BYTES)
         if len(data) > MAX_REPLY_BYTES:
-            raise wire.failure(self.provider, "malformed", "too long")
+            raise wire.failure(self.provider, "malformed", why="too long")
         try:
             reply = parse(data)
         except ValueError as error:
-            raise wire.failure(self.provider, "malformed", "broken JSON") from error
+            raise wire.failure(self.provider, "malformed", why="broken JSON") from error
         if not isinstance(reply, dict):
-            raise wire.failure(self.provider, "malformed", "no JSON object")
+            raise wire.failure(self.provider, "malformed", why="no JSON object")
         if reply.get("error"):
             raise wire.from_error_object(self.provider, reply["error"], self._endpoint.secrets)
         return reply
@@ -139,7 +139,7 @@ class HttpClient:
             await self._read_json(response)
         finally:
             response.close()
-        raise wire.failure(self.provider, "malformed", "no event stream")
+        raise wire.failure(self.provider, "malformed", why="no event stream")
 
     def _drain(self, response: aiohttp.ClientResponse) -> None:
         """Leave a finished answer's connection open until HTTP's own end, which gives it back to the pool."""
@@ -211,7 +211,7 @@ class EventStream:
                     return events
                 self._deadline = min(self._loop.time() + self._idle, self._total)
         except EventTooLong as error:
-            raise wire.failure(self._provider, "malformed", "an event is too long") from error
+            raise wire.failure(self._provider, "malformed", why="an event is too long") from error
         except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError) as error:
             raise wire.from_exception(self._provider, error) from error
         self.ended = True

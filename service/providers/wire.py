@@ -101,7 +101,7 @@ def from_exception(provider: str, error: BaseException) -> ProviderFailure:
     return failure(provider, "malformed", type(error).__name__)
 
 
-def failure(provider: str, kind: FailureKind, /, why: str = "") -> ProviderFailure:
+def failure(provider: str, kind: FailureKind, *, why: str = "") -> ProviderFailure:
     """A failure that this service noticed itself. `why` is its own word, never the provider's."""
     return ProviderFailure(kind, f"{provider} {_SAID[kind]}" + (f" ({why})" if why else ""))
 
