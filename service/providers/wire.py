@@ -95,10 +95,10 @@ def from_exception(provider: str, error: BaseException) -> ProviderFailure:
     if isinstance(error, TimeoutError):
         return failure(provider, "timeout")
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | aiohttp.ClientConnectorCertificateError):
-        return failure(provider, "misconfigured", type(error).__name__)
+        return failure(provider, "misconfigured", why=type(error).__name__)
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
-        return failure(provider, "unreachable", type(error).__name__)
-    return failure(provider, "malformed", type(error).__name__)
+        return failure(provider, "unreachable", why=type(error).__name__)
+    return failure(provider, "malformed", why=type(error).__name__)
 
 
 def failure(provider: str, kind: FailureKind, *, why: str = "") -> ProviderFailure:

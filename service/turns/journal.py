@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 256
 LINGER_SECONDS = 0.004
-LANES = 1
+LANES = 2
 BACKLOG_CHARS = 1_000_000
 BEGIN_RETRIES = 2
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
