@@ -29,7 +29,7 @@ class SentEvent:
 
 async def call(client: httpx2.AsyncClient, method: str, path: str, body: object = None, *, expect: int) -> Any:
     """The JSON of an answer, whose status must be the expected one; None where it has no body."""
-    reply = await client.request(method, path, **({} if body is None else {"json": body}))
+    reply = await client.request(method, path, json=body)
     assert reply.status_code == expect, f"{method} {path}: {reply.status_code} {reply.text}"
     return reply.json() if reply.content else None
 
