@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         try:
             await _check_schema(core.database)
             await registry.start()
-            engine.start()
+            await engine.start()
             # Full collections over what stays for good cost tens of milliseconds each.
             gc.collect()
             gc.freeze()

@@ -22,6 +22,13 @@ UNAVAILABLE_STATES = ("08", "53", "57", "58")
 # Primary result codes: busy, locked, I/O error, full, cannot open.
 SQLITE_UNAVAILABLE = (5, 6, 10, 13, 14)
 WRITES = "everturn_writes"
+# The journal's statements find every row by its primary key. Left to itself the planner would plan them anew each time,
+# or keep a plan from when the tables were small.
+PLANNED_ONCE = (
+    "SELECT set_config('plan_cache_mode', 'force_generic_plan', false),"
+    " set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),"
+    " set_config('enable_mergejoin', 'off', false)"
+)
 SQLITE_CONNECT = {"timeout": 30, "check_same_thread": False}
 
 Result = TypeVar("Result")
@@ -33,7 +40,10 @@ class Database:
     def __init__(self, url: str, *, pool: int = 10, synchronous: str = "full") -> None:
         self.url = async_url(url)
         self.dialect = self.url.get_backend_name()
-        self.engine = _sqlite(self.url, synchronous) if self.dialect == "sqlite" else _postgres(self.url, pool)
+        sqlite = self.dialect == "sqlite"
+        self.engine = _sqlite(self.url, synchronous) if sqlite else _postgres(self.url, pool)
+        # The journal's own connection: it never queues behind readers, and its few large statements are planned once.
+        self._journal = None if sqlite else _postgres(self.url, 1, PLANNED_ONCE)
         self._thread = _WriterThread(self.url, synchronous) if self.dialect == "sqlite" else None
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
 
@@ -61,9 +71,10 @@ class Database:
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one Postgres statement, which commits itself: no BEGIN, no COMMIT, one round trip."""
+        """The journal's connection to Postgres, where a statement commits itself: no BEGIN, no COMMIT."""
+        assert self._journal, "for Postgres"
         with _translated():
-            async with self.engine.connect() as connection:
+            async with self._journal.connect() as connection:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
@@ -81,6 +92,8 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._journal:
+            await self._journal.dispose()
         if self._thread:
             self._thread.close()
 
@@ -119,8 +132,8 @@ def async_url(url: str) -> URL:
             raise ValueError(f"database_url names {other!r}; Everturn stores in sqlite or postgresql")
 
 
-def _postgres(url: URL, pool: int) -> AsyncEngine:
-    return create_async_engine(
+def _postgres(url: URL, pool: int, setting: str = "") -> AsyncEngine:
+    engine = create_async_engine(
         url,
         pool_size=pool,
         max_overflow=0,
@@ -129,6 +142,18 @@ def _postgres(url: URL, pool: int) -> AsyncEngine:
         pool_use_lifo=True,
         connect_args={"timeout": 10, "server_settings": {"application_name": "everturn", "timezone": "UTC"}},
     )
+    if setting:
+        event.listen(engine.sync_engine, "connect", lambda connection, _record: _execute(connection, setting))
+    return engine
+
+
+def _execute(connection: Any, statement: str) -> None:
+    """Set a new connection up, outside any transaction."""
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
+    connection.autocommit = False
 
 
 def _sqlite(url: URL, synchronous: str) -> AsyncEngine:

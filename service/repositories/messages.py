@@ -107,8 +107,9 @@ async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: 
         select(child.c.id).join(tree, child.c.parent_id == tree.c.id).where(child.c.user_id == user_id)
     )
     doomed = messages.c.id.in_(select(tree.c.id))
-    result = await connection.execute(delete(messages).where(messages.c.user_id == user_id, doomed))
-    return result.rowcount
+    removal = delete(messages).where(messages.c.user_id == user_id, doomed).returning(messages.c.id)
+    # Counted here: after a WITH, SQLite's driver does not say how many rows a DELETE took.
+    return len((await connection.execute(removal)).all())
 
 
 def row_of(user_id: int, conversation_id: int, where: Place, line: Line) -> dict[str, Any]:

@@ -56,6 +56,9 @@ ENTRY = (
     "cost_nano", "price_source", "price_version", "provenance",
 )  # fmt: skip
 
+# The same as `running`, but for finding a row by its key: the index of the running ones is full of ended ones.
+unfinished = completions.c.finished_at.is_(None)
+
 BEGIN = ("conversations", "moved", "messages", "completions", "attempts")
 APPEND = ("events",)
 FINISH = ("outcomes", "answers", "tails", "ends", "entries")
@@ -105,7 +108,9 @@ def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
 
     def accounted(rows: FromClause) -> ColumnElement[bool]:
         same = (completions.c.user_id == rows.c.user_id, completions.c.id == rows.c.completion_id)
-        return true() if won is None else or_(finished(rows), ~exists().where(*same))
+        # A scalar subquery is a look-up by key; NOT EXISTS would be hashed: the whole table read for one row.
+        kept = select(completions.c.id).where(*same).scalar_subquery()
+        return true() if won is None else or_(finished(rows), kept.is_(None))
 
     return {
         "answers": _answers(dialect, finished),
@@ -137,7 +142,7 @@ def _events(dialect: str) -> Any:
         completions.c.user_id == rows.c.user_id,
         completions.c.id == rows.c.completion_id,
         completions.c.epoch == rows.c.epoch,
-        running,
+        unfinished,
     )
     chosen = select(*(rows.c[name] for name in EVENTS)).join_from(rows, completions, fence).where(true())
     insert = upsert(dialect, events).from_select(list(EVENTS), chosen, False)
@@ -149,7 +154,7 @@ def _outcomes(dialect: str) -> Any:
     return (
         update(completions)
         .where(completions.c.user_id == rows.c.user_id, completions.c.id == rows.c.id)
-        .where(completions.c.epoch == rows.c.epoch, running)
+        .where(completions.c.epoch == rows.c.epoch, unfinished)
         .values(
             {name: rows.c[name] for name in OUTCOME if name not in ("user_id", "id", "epoch")}
             | {"finished_at": now(), "lease_expires_at": null()}

@@ -1,6 +1,7 @@
 """A turn's rows: begins, journalled events and finishes of many turns, written together."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -8,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode
 from service.db.tables import completions
-from service.repositories.turn_statements import combined, statements
+from service.repositories.turn_statements import APPEND, BEGIN, FINISH, combined, statements
 
 Row = Mapping[str, Any]
 Name = tuple[int, int]
@@ -47,26 +48,43 @@ class Flush(NamedTuple):
     finishes: Sequence[Finish]
 
     def lists(self) -> dict[str, list[Row]]:
-        """The rows by the list that a statement takes, without the empty ones, in the order of their dependence."""
-        rows: dict[str, list[Row]] = {
-            "conversations": [one.conversation for one in self.begins if one.conversation],
-            "moved": [one.moved for one in self.begins if one.moved],
-            "messages": [row for one in self.begins for row in one.messages],
-            "completions": [one.completion for one in self.begins],
-            "attempts": [one.attempt for one in self.begins],
-            "events": list(self.appends),
-            "outcomes": [one.outcome for one in self.finishes],
-            "answers": [one.answer for one in self.finishes if one.answer],
-            "tails": [one.events for one in self.finishes],
-            "ends": [one.attempt for one in self.finishes],
-            "entries": [one.entry for one in self.finishes],
-        }
-        return {name: some for name, some in rows.items() if some}
+        """The rows by the list that a statement takes, in the order of their dependence.
+
+        A begin brings all its lists, empty ones too, and so does a finish: there are few different statements then.
+        """
+        rows: dict[str, list[Row]] = {}
+        if self.begins:
+            rows["conversations"] = [one.conversation for one in self.begins if one.conversation]
+            rows["moved"] = [one.moved for one in self.begins if one.moved]
+            rows["messages"] = [row for one in self.begins for row in one.messages]
+            rows["completions"] = [one.completion for one in self.begins]
+            rows["attempts"] = [one.attempt for one in self.begins]
+        if self.appends:
+            rows["events"] = list(self.appends)
+        if self.finishes:
+            rows["outcomes"] = [one.outcome for one in self.finishes]
+            rows["answers"] = [one.answer for one in self.finishes if one.answer]
+            rows["tails"] = [one.events for one in self.finishes]
+            rows["ends"] = [one.attempt for one in self.finishes]
+            rows["entries"] = [one.entry for one in self.finishes]
+        return rows
 
 
 async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds: float) -> set[Name]:
     """Write a flush as one Postgres statement, which is atomic by itself. See `write_in_turn`."""
-    lists = flush.lists()
+    return await _run_combined(connection, flush.lists(), lease_seconds)
+
+
+async def warm_up(connection: AsyncConnection) -> None:
+    """Have the statements of every kind of flush compiled here and prepared by Postgres, before somebody waits."""
+    for kinds in product((BEGIN, ()), (APPEND, ()), (FINISH, ())):
+        if any(kinds):
+            await _run_combined(connection, {name: () for kind in kinds for name in kind}, 0)
+
+
+async def _run_combined(
+    connection: AsyncConnection, lists: Mapping[str, Sequence[Row]], lease_seconds: float
+) -> set[Name]:
     values: dict[str, Any] = {name: encode(rows) for name, rows in lists.items()}
     if "completions" in lists:
         values["lease_seconds"] = lease_seconds

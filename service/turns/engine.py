@@ -33,7 +33,12 @@ class Engine:
         self._renewal: asyncio.Task[None] | None = None
         self._draining = False
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Hold leases from now on. A database that is away delays nothing."""
+        try:
+            await self._journal.warm_up()
+        except EverturnError:
+            log.warning("the journal could not be prepared")
         self._renewal = asyncio.create_task(self._renew(), name="leases")
 
     @property

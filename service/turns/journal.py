@@ -18,9 +18,8 @@ from service.turns.live import Live, Turn
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
+BATCH = 128
 LINGER_SECONDS = 0.004
-LANES = 2
 BACKLOG_CHARS = 1_000_000
 BEGIN_RETRIES = 2
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -47,40 +46,11 @@ class _Work:
 
 
 class Journal:
-    """Writes turns durably, in lanes that flush beside each other; a turn stays in its lane, so its order is kept.
+    """Writes turns durably. One flush runs at a time; whatever arrives meanwhile goes into the next.
 
     A begin that the database cannot take now fails its caller. Events and finishes are never given up: they wait in
     memory, bounded because a run stops reading its provider, until the database is back.
     """
-
-    def __init__(self, database: Database, lease_seconds: float) -> None:
-        # SQLite has one writer. On Postgres a second lane spares a turn the wait for the flush before its own.
-        lanes = 1 if database.dialect == "sqlite" else LANES
-        self._lanes = [_Lane(database, lease_seconds) for _ in range(lanes)]
-
-    async def begin(self, begin: Begin) -> None:
-        """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
-        await self._lane(begin.completion["id"]).begin(begin)
-
-    async def append(self, live: Live) -> None:
-        """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
-        await self._lane(live.turn.completion_id).append(live)
-
-    async def finish(self, finish: Finish) -> bool:
-        """Return when the end is committed; False where the turn had been ended before or taken over."""
-        return await self._lane(finish.outcome["id"]).finish(finish)
-
-    async def drain(self) -> None:
-        """Return when everything given so far is written."""
-        for lane in self._lanes:
-            await lane.drain()
-
-    def _lane(self, completion_id: int) -> "_Lane":
-        return self._lanes[completion_id % len(self._lanes)]
-
-
-class _Lane:
-    """One flush runs at a time; whatever arrives meanwhile goes into the next."""
 
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database = database
@@ -94,7 +64,14 @@ class _Lane:
         self._urgent = False
         self.down = False
 
+    async def warm_up(self) -> None:
+        """Prepare the statements of a flush, so that the first turns do not wait for it. Raises DatabaseUnavailable."""
+        if self._database.dialect == "postgresql":
+            async with self._database.statement() as connection:
+                await turns.warm_up(connection)
+
     async def begin(self, begin: Begin) -> None:
+        """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
         if self.down:
             raise DatabaseUnavailable
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,6 +80,7 @@ class _Lane:
         await future
 
     async def append(self, live: Live) -> None:
+        """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
         self._dirty[live] = None
         if live.events:
             self._linger()
@@ -113,12 +91,14 @@ class _Lane:
             await self._flushed.wait()
 
     async def finish(self, finish: Finish) -> bool:
+        """Return when the end is committed; False where the turn had been ended before or taken over."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._finishes.append((finish, future))
         self._wake()
         return await asyncio.shield(future)
 
     async def drain(self) -> None:
+        """Return when everything given so far is written."""
         self._wake()
         while self._task:
             await asyncio.shield(self._task)

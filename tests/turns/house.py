@@ -101,7 +101,7 @@ async def open_house(url: str) -> AsyncIterator[House]:
     engine = Engine(database, ids, registry, lease_seconds=30)
     house = House(database, ids, provider, registry, engine)
     await house.write("INSERT INTO users (id, username, username_key) VALUES (1, 'ada', 'ada'), (2, 'bob', 'bob')")
-    engine.start()
+    await engine.start()
     try:
         yield house
     finally:

@@ -52,10 +52,10 @@ class ConversationEdit(Body):
     title: Title | None = None
     system_prompt: Prompt | None = None
     model: ModelName | None = None
-    tags: Annotated[list[Tag], Field(max_length=32)] | None = None
-    metadata: Metadata | None = None
-    archived: bool | None = None
-    pinned: bool | None = None
+    tags: Annotated[list[Tag], Field(max_length=32)] = Field(default_factory=list)
+    metadata: Metadata = Field(default_factory=dict)
+    archived: bool = Field(default_factory=bool)
+    pinned: bool = Field(default_factory=bool)
 
 
 class ConversationItem(BaseModel):
