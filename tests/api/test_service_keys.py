@@ -49,7 +49,7 @@ async def test_a_user_that_cannot_be_is_refused(server: httpx2.AsyncClient, valu
 
 async def test_an_unknown_external_id_becomes_one_user_on_first_use(people: People, server: httpx2.AsyncClient) -> None:
     external = f"kunde-ä-{token_hex(4)}"
-    named = {"Everturn-User": f"ext:{external}".encode()}
+    named = {b"Everturn-User": f"ext:{external}".encode()}
     made = [(await server.post("/conversations", json={}, headers=named)).json() for _ in range(2)]
     assert made[0]["user_id"] == made[1]["user_id"]
     user = await call(people.admin, "GET", f"/users/{made[0]['user_id']}", expect=200)
