@@ -174,7 +174,7 @@ def http(people: People) -> httpx2.AsyncClient:
 
 
 def service_environment(database_url: str, provider: LLMockServer) -> dict[str, str]:
-    """A service on this database, with llmock for OpenAI and Anthropic: a priced, a known and an unpriced model."""
+    """A service on this database, with llmock for OpenAI and Anthropic: a priced, a known, an unpriced, a small model."""
     return {
         "EVERTURN_DATABASE_URL": database_url,
         "EVERTURN_PEPPER": PEPPER,
@@ -183,7 +183,8 @@ def service_environment(database_url: str, provider: LLMockServer) -> dict[str, 
         "EVERTURN_ANTHROPIC_API_KEY": "sk-ant-test-canary",
         "EVERTURN_ANTHROPIC_BASE_URL": provider.base_url("anthropic"),
         "EVERTURN_MODELS": '[{"id": "gpt-4.1-mini", "provider": "openai", "input_price": "1", "output_price": "2"},'
-        ' {"id": "claude-sonnet-4-5", "provider": "anthropic"}, {"id": "unpriced", "provider": "openai"}]',
+        ' {"id": "claude-sonnet-4-5", "provider": "anthropic"}, {"id": "unpriced", "provider": "openai"},'
+        ' {"id": "small", "provider": "openai", "max_tokens": 200, "input_price": "0", "output_price": "0"}]',
         "EVERTURN_LOCAL_MODEL": "off",
         "EVERTURN_SQLITE_SYNCHRONOUS": "normal",
         "EVERTURN_DRAIN_SECONDS": "5",

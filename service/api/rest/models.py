@@ -42,7 +42,8 @@ async def get_config(model_id: ModelId, request: Request, response: Response, us
     """What a request to it will use. Cacheable: 304 where the `ETag` matches."""
     config = await use.catalog.config(model_id)
     headers = {"ETag": config.etag, "Cache-Control": CACHED}
-    if config.etag in request.headers.get("if-none-match", "").replace("W/", "").split(", "):
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if known & {config.etag, "*"}:
         return Raw(status_code=304, headers=headers)  # type: ignore[return-value]  # FastAPI sends a response as it is
     response.headers.update(headers)
     return ModelConfig.model_validate(config.fields)
