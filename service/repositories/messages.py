@@ -1,10 +1,23 @@
 """Messages: one node each of a conversation's tree."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import CTE, BindParameter, Row, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, insert_rows
@@ -27,19 +40,17 @@ async def find_position(
     connection: AsyncConnection, user_id: int, conversation_id: int, message_id: int
 ) -> Position | None:
     """Where a message of this conversation stands."""
-    row = (
-        await connection.execute(_position(), {"owner": user_id, "talk": conversation_id, "node": message_id})
-    ).first()
+    row = (await connection.execute(POSITION, {"owner": user_id, "talk": conversation_id, "node": message_id})).first()
     return Position(row.id, row.line_id, row.depth, not row.followed) if row else None
 
 
 async def read_branch(
-    connection: AsyncConnection, user_id: int, conversation_id: int, *, leaf_id: int, limit: int
+    connection: AsyncConnection, user_id: int, conversation_id: int, *, leaf: Position, limit: int
 ) -> list[Row[Any]]:
-    """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: depth, role, content."""
-    names = {"owner": user_id, "talk": conversation_id, "leaf": leaf_id}
-    rows = await connection.execute(_newest(), names | {"most": limit})
-    return list(rows)[::-1]
+    """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: role, content, status."""
+    low = max(0, leaf.depth - limit + 1)
+    names = {"owner": user_id, "talk": conversation_id, "leaf": leaf.id, "from": low, "to": leaf.depth}
+    return list(await connection.execute(SPOKEN, names))
 
 
 async def page_branch(
@@ -52,21 +63,27 @@ async def page_branch(
     conversation_id: int,
     recent: bool,
 ) -> Page[Row[Any]]:
-    """A page of the branch that ends in a leaf, by depth: its cost is its own length and the branch's turnings."""
-    lines = branch_lines()
-    query = _on_branch(lines, *SHOWN)
-    if not ask.cursor:
-        edge = messages.c.depth <= leaf.depth - ask.skip if recent else messages.c.depth >= ask.skip
-        query = query.where(edge)
-    page = await pager.page(
-        connection,
-        query.params(owner=user_id, talk=conversation_id, leaf=leaf.id),
-        sort=[Sort(messages.c.depth, recent)],
-        ask=Ask(0, ask.limit, ask.cursor),
-        scope=("branch", user_id, conversation_id, recent),
-        total=leaf.depth + 1,
+    """A page of the branch that ends in a leaf, in two statements with the leaf's. Raises BadCursor.
+
+    Each depth has one message of the branch, so a page is a stretch of depths: its cost is its own length and the
+    branch's turnings, wherever it lies.
+    """
+    scope = ("branch", user_id, conversation_id, recent)
+    low, high = _stretch(ask, pager, scope, leaf=leaf, recent=recent)
+    names = {"owner": user_id, "talk": conversation_id, "leaf": leaf.id, "from": low, "to": high}
+    rows = list(await connection.execute(STRETCH, names)) if low <= high else []
+    if recent:
+        rows.reverse()
+    below, above = low > 0, high < leaf.depth
+    onward, back = (below, above) if recent else (above, below)
+    return Page(
+        rows,
+        None if ask.cursor else leaf.depth + 1,
+        0 if ask.cursor else ask.skip,
+        ask.limit,
+        pager.seal(scope, [rows[-1].depth], False) if rows and onward else None,
+        pager.seal(scope, [rows[0].depth], True) if rows and back else None,
     )
-    return page if ask.cursor else replace(page, skip=ask.skip)
 
 
 async def page_messages(
@@ -127,7 +144,7 @@ def row_of(user_id: int, conversation_id: int, where: Place, line: Line) -> dict
     }
 
 
-def branch_lines() -> CTE:
+def _branch_lines() -> CTE:
     """The stretches of lines from a leaf to its root, with bound `owner`, `talk` and `leaf`.
 
     Each has line_id, low and high (depths, inclusive), and parent_id, the message that the line branched off from.
@@ -149,18 +166,38 @@ def branch_lines() -> CTE:
     )
 
 
-def _on_branch(lines: CTE, *columns: Any) -> Select[Any]:
-    here = (messages.c.line_id == lines.c.line_id) & messages.c.depth.between(lines.c.low, lines.c.high)
+def _stretch(ask: Ask, pager: Pager, scope: Sequence[object], *, leaf: Position, recent: bool) -> tuple[int, int]:
+    """The depths that are asked for, both inclusive. A cursor names a depth, which no later message changes."""
+    if ask.cursor:
+        (depth,), backwards = pager.open(scope, ask.cursor)
+        down = recent != backwards
+        low, high = (depth - ask.limit, depth - 1) if down else (depth + 1, depth + ask.limit)
+    elif recent:
+        high = leaf.depth - ask.skip
+        low = high - ask.limit + 1
+    else:
+        low, high = ask.skip, ask.skip + ask.limit - 1
+    return max(low, 0), min(high, leaf.depth)
+
+
+def _branch(*columns: Any) -> Select[Any]:
+    """The messages of a branch, with bound `owner`, `talk`, `leaf` and the depths `from` and `to`, by depth.
+
+    The bounds are the index's own: a filter beside them would read all of a line to give a page of it.
+    """
+    lines = _branch_lines()
+    low, high = bindparam("from", type_=Integer), bindparam("to", type_=Integer)
+    here = (
+        messages.c.line_id == lines.c.line_id,
+        messages.c.depth >= case((lines.c.low > low, lines.c.low), else_=low),
+        messages.c.depth <= case((lines.c.high < high, lines.c.high), else_=high),
+    )
     return (
         select(*columns)
-        .join_from(lines, messages, here)
+        .join_from(lines, messages, and_(*here))
         .where(messages.c.user_id == bindparam("owner"), messages.c.conversation_id == bindparam("talk"))
+        .order_by(messages.c.depth)
     )
-
-
-def _newest() -> Select[Any]:
-    query = _on_branch(branch_lines(), messages.c.depth, messages.c.role, messages.c.content, messages.c.status)
-    return query.order_by(messages.c.depth.desc()).limit(bindparam("most"))
 
 
 def _position() -> Select[Any]:
@@ -176,3 +213,9 @@ def _position() -> Select[Any]:
         messages.c.conversation_id == bindparam("talk"),
         messages.c.id == bindparam("node"),
     )
+
+
+# Built once: building costs more than running.
+STRETCH = _branch(*SHOWN)
+SPOKEN = _branch(messages.c.role, messages.c.content, messages.c.status)
+POSITION = _position()

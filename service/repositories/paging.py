@@ -13,6 +13,8 @@ from service.domain.cursors import Cursors, Value
 from service.domain.paging import Ask, Page
 from service.errors import BadCursor
 
+FOREIGN = "This cursor was not given out for this list with these filters."
+
 
 @dataclass(frozen=True, slots=True)
 class Sort:
@@ -57,6 +59,17 @@ class Pager:
         onward = self._seal(named, sort, kept[-1], False) if kept else None
         return Page(kept, None, 0, ask.limit, onward, prev)
 
+    def seal(self, scope: Sequence[object], values: Sequence[Value], backwards: bool) -> str:
+        """A cursor of a list that pages by itself."""
+        return self._cursors.seal(repr(tuple(scope)), values, backwards)
+
+    def open(self, scope: Sequence[object], cursor: str) -> tuple[list[Any], bool]:
+        """The values of such a cursor, and whether the page lies before them. Raises BadCursor."""
+        try:
+            return self._cursors.open(repr(tuple(scope)), cursor)
+        except ValueError as error:
+            raise BadCursor(FOREIGN) from error
+
     def _page(
         self,
         rows: list[Row[Any]],
@@ -81,7 +94,7 @@ class Pager:
             pairs = zip(values, sort, strict=True)
             return [from_micros(int(v or 0)) if isinstance(s.column.type, Instant) else v for v, s in pairs], backwards
         except ValueError as error:
-            raise BadCursor("This cursor was not given out for this list with these filters.") from error
+            raise BadCursor(FOREIGN) from error
 
 
 def _order(sort: Sequence[Sort], backwards: bool) -> list[ColumnElement[Any]]:

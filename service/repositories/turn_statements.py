@@ -12,11 +12,13 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Delete,
     FromClause,
     Select,
     Update,
     and_,
     bindparam,
+    delete,
     exists,
     false,
     func,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     update,
 )
 
@@ -61,7 +64,7 @@ unfinished = completions.c.finished_at.is_(None)
 
 BEGIN = ("conversations", "moved", "messages", "completions", "attempts")
 APPEND = ("events",)
-FINISH = ("outcomes", "answers", "tails", "ends", "entries")
+FINISH = ("outcomes", "answers", "tails", "purges", "ends", "entries")
 
 
 @lru_cache
@@ -115,6 +118,7 @@ def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
     return {
         "answers": _answers(dialect, finished),
         "tails": insert_rows(dialect, "tails", table=events, names=EVENTS, where=finished),
+        "purges": _purges(dialect, finished),
         "ends": _ends(dialect, finished),
         "entries": insert_rows(dialect, "entries", table=ledger_entries, names=ENTRY, where=accounted),
     }
@@ -170,6 +174,13 @@ def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) 
         .where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.id, chosen(rows))
         .values({name: rows.c[name] for name in ("content", "reasoning", "status")})
     )
+
+
+def _purges(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Delete:
+    """The events of a completion that was not to be stored go with its end."""
+    rows = recordset(dialect, "purges", events.c.user_id, events.c.completion_id)
+    unwanted = select(rows.c.user_id, rows.c.completion_id).where(chosen(rows))
+    return delete(events).where(tuple_(events.c.user_id, events.c.completion_id).in_(unwanted))
 
 
 def _ends(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:

@@ -26,12 +26,15 @@ class Begin(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """The end of a turn. Only the first one with the right epoch is written; `entry` is never lost."""
+    """The end of a turn. Only the first one with the right epoch is written; `entry` is never lost.
+
+    A turn that is not to be stored has no answer and leaves no events.
+    """
 
     outcome: Row
     answer: Row | None
     attempt: Row
-    events: Row
+    events: Row | None
     entry: Row
 
     @property
@@ -64,7 +67,9 @@ class Flush(NamedTuple):
         if self.finishes:
             rows["outcomes"] = [one.outcome for one in self.finishes]
             rows["answers"] = [one.answer for one in self.finishes if one.answer]
-            rows["tails"] = [one.events for one in self.finishes]
+            rows["tails"] = [one.events for one in self.finishes if one.events]
+            unstored = [one.attempt for one in self.finishes if not one.events]
+            rows["purges"] = [{name: row[name] for name in ("user_id", "completion_id")} for row in unstored]
             rows["ends"] = [one.attempt for one in self.finishes]
             rows["entries"] = [one.entry for one in self.finishes]
         return rows

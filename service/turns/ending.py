@@ -89,7 +89,7 @@ def close_turn(live: Live, end: End, registry: Registry) -> tuple[Finish, list[E
         outcome=live.outcome,
         answer=answer if turn.message_id else None,
         attempt=_attempt(live, end),
-        events=event_row(turn, tail),
+        events=event_row(turn, tail) if turn.message_id else None,
         entry=entry,
     ), tail
 

@@ -157,7 +157,7 @@ class Completions:
                 if position is None:
                     raise NotFound(f"There is no message {leaf_id} in conversation {conversation_id}.")
                 history = await messages.read_branch(
-                    connection, request.user_id, conversation_id, leaf_id=leaf_id, limit=HISTORY_MESSAGES
+                    connection, request.user_id, conversation_id, leaf=position, limit=HISTORY_MESSAGES
                 )
         if history and history[-1].status == "in_progress":
             raise ConversationBusy("The conversation is being answered; wait for the answer or cancel it.")

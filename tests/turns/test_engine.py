@@ -252,7 +252,8 @@ async def test_unstored_turn_leaves_no_text_in_messages(house: House) -> None:
     live = await house.engine.begin(replace(opening, stored=False))
     await live.finished.wait()
     assert live.turn.message_id is None
-    assert (await house.rows("SELECT count(*) FROM messages"))[0][0] == 0
+    for table in ("messages", "events", "conversations"):
+        assert (await house.rows(f"SELECT count(*) FROM {table}"))[0][0] == 0
     assert (await house.rows("SELECT count(*) FROM ledger_entries"))[0][0] == 1
 
 
