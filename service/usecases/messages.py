@@ -18,6 +18,9 @@ from service.repositories import conversations
 from service.repositories import messages as rows
 from service.repositories.paging import Pager
 
+# The leaf of a conversation without messages.
+NOWHERE = Position(0, 0, -1, True)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -89,11 +92,15 @@ class Messages:
         """A page of the active branch, by depth."""
         async with self._database.reading() as connection:
             leaf_id = (await self._conversation(connection, user_id, conversation_id)).active_leaf_id
-            leaf = leaf_id and await rows.find_position(connection, user_id, conversation_id, leaf_id)
-            if not leaf:
-                return Page([], 0, ask.skip, ask.limit)
+            leaf = await rows.find_position(connection, user_id, conversation_id, leaf_id) if leaf_id else None
             page = await rows.page_branch(
-                connection, self._pager, ask, leaf=leaf, user_id=user_id, conversation_id=conversation_id, recent=recent
+                connection,
+                self._pager,
+                ask,
+                leaf=leaf or NOWHERE,
+                user_id=user_id,
+                conversation_id=conversation_id,
+                recent=recent,
             )
         return page.map(_message)
 
