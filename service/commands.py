@@ -23,8 +23,8 @@ from service.db.engine import async_url
 from service.db.migrate import verify_schema
 from service.domain.callers import SCOPES, KeyKind, Scope
 from service.domain.paging import Ask
-from service.errors import NotFound, Unprocessable
-from service.main import Core, build_core, create_app, database_url
+from service.errors import DatabaseUnavailable, NotFound, Unprocessable
+from service.main import Core, build_core, create_app, database_url, shared_local_model
 from service.usecases.keys import DEFAULT_SCOPES, Key, KeyDraft, NewKey
 from service.usecases.users import Role, User, UserDraft
 
@@ -75,7 +75,8 @@ def serve(
             announce(_welcome(first, host, port))
     # After its own clean end uvicorn raises the signal anew, which would otherwise end the process as killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with TemporaryDirectory(prefix="everturn-") as folder:
+    asyncio.run(_check_schema(settings))
+    with TemporaryDirectory(prefix="everturn-") as folder, shared_local_model(settings, workers):
         if workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         uvicorn.run(
@@ -88,6 +89,17 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=settings.drain_seconds + GRACE_SECONDS,
         )
+
+
+async def _check_schema(settings: Settings) -> None:
+    """Say what to do before the server starts, in a sentence. A database that is away may come while serving."""
+    core = build_core(settings)
+    try:
+        await verify_schema(core.database)
+    except DatabaseUnavailable:
+        return
+    finally:
+        await core.close()
 
 
 def migrate() -> str:

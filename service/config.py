@@ -96,7 +96,6 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(2_000_000, ge=1_000, description="Largest request body.")
     lease_seconds: int = Field(30, ge=3, le=600, description="How long a worker's hold on a turn lasts unrenewed.")
     drain_seconds: int = Field(20, ge=0, le=600, description="Grace for running turns at shutdown.")
-    event_days: int = Field(7, ge=1, le=365, description="Days that a finished turn's events stay resumable.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Browser origins let in, by commas.")
     metrics: Literal["open", "admin", "off"] = Field("open", description="Who may read `/metrics`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")

@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -30,7 +30,7 @@ from service.providers import anthropic, openai
 from service.providers.adapter import Adapter
 from service.providers.base import Model, Timeouts
 from service.providers.catalog import published_models
-from service.providers.local import ADDRESS_VARIABLE, LOCAL_MODEL, LocalModel, find_weights
+from service.providers.local import ADDRESS_VARIABLE, LOCAL_MODEL, LocalModel, ModelServer, find_weights
 from service.providers.parameters import known_refusals
 from service.providers.prices import PriceBook
 from service.providers.registry import Registry, Source
@@ -146,7 +146,7 @@ def build_registry(settings: Settings) -> Registry:
     """The catalogue and the adapters that the settings name, in the order of precedence. Does no I/O."""
     book = PriceBook()
     sources = [*_known_sources(settings, book, os.environ), *(_further_source(p, settings) for p in settings.providers)]
-    local = _local_model(settings, others=bool(sources))
+    local = _local_model(settings)
     if local is not None:
         adapter = openai.OpenAIProvider("local", _endpoint(settings, local.base_url, {}))
         sources.append(Source(adapter, (LOCAL_MODEL,), prefixed=False))
@@ -196,8 +196,29 @@ def _further_source(further: ProviderSettings, settings: Settings) -> Source:
     return Source(adapter, discover=True)
 
 
-def _local_model(settings: Settings, *, others: bool) -> LocalModel | None:
-    if settings.local_model == "off" or (settings.local_model == "auto" and others):
+@contextmanager
+def shared_local_model(settings: Settings, workers: int) -> Iterator[None]:
+    """Several workers use one model on this machine: it runs while the block does. One worker starts its own."""
+    weights = find_weights() if workers > 1 and _wants_local_model(settings) else None
+    if weights is None:
+        yield
+        return
+    server = ModelServer(weights)
+    try:
+        os.environ[ADDRESS_VARIABLE] = server.wait_url()
+        yield
+    finally:
+        server.stop()
+
+
+def _wants_local_model(settings: Settings) -> bool:
+    keys = (settings.openai_api_key, settings.anthropic_api_key, settings.openrouter_api_key)
+    others = any(_secret(key) for key in keys) or settings.litellm_base_url or settings.providers
+    return settings.local_model == "on" or (settings.local_model == "auto" and not others)
+
+
+def _local_model(settings: Settings) -> LocalModel | None:
+    if not _wants_local_model(settings):
         return None
     weights, address = find_weights(), os.environ.get(ADDRESS_VARIABLE)
     if weights is None and not address:

@@ -127,7 +127,10 @@ def async_url(url: str) -> URL:
         case "sqlite":
             return parsed.set(drivername="sqlite+aiosqlite")
         case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+asyncpg")
+            # What libpq calls sslmode, as hosted databases' addresses do, asyncpg calls ssl.
+            mode = parsed.query.get("sslmode")
+            query = {name: value for name, value in parsed.query.items() if name != "sslmode"}
+            return parsed.set(drivername="postgresql+asyncpg", query=query | ({"ssl": mode} if mode else {}))
         case other:
             raise ValueError(f"database_url names {other!r}; Everturn stores in sqlite or postgresql")
 

@@ -91,17 +91,15 @@ async def page_messages(
 ) -> Page[Row[Any]]:
     """A page of all messages of a user, or of one conversation with all its branches, by time."""
     query = select(*SHOWN).where(messages.c.user_id == user_id)
-    total = select(func.coalesce(func.sum(conversations.c.message_count), 0)).where(conversations.c.user_id == user_id)
     if conversation_id is not None:
         query = query.where(messages.c.conversation_id == conversation_id)
-        total = total.where(conversations.c.id == conversation_id)
     return await pager.page(
         connection,
         query,
         sort=[Sort(messages.c.created_at, recent), Sort(messages.c.id, recent)],
         ask=ask,
         scope=("messages", user_id, conversation_id, recent),
-        total=total,
+        total=None if ask.cursor else _count(user_id, conversation_id),
     )
 
 
@@ -198,6 +196,12 @@ def _branch(*columns: Any) -> Select[Any]:
         .where(messages.c.user_id == bindparam("owner"), messages.c.conversation_id == bindparam("talk"))
         .order_by(messages.c.depth)
     )
+
+
+def _count(user_id: int, conversation_id: int | None) -> Select[Any]:
+    """How many messages there are, from the conversations' own counts."""
+    counts = select(func.coalesce(func.sum(conversations.c.message_count), 0)).where(conversations.c.user_id == user_id)
+    return counts if conversation_id is None else counts.where(conversations.c.id == conversation_id)
 
 
 def _position() -> Select[Any]:

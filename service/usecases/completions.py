@@ -160,7 +160,9 @@ class Completions:
                     connection, request.user_id, conversation_id, leaf=position, limit=HISTORY_MESSAGES
                 )
         if history and history[-1].status == "in_progress":
-            raise ConversationBusy("The conversation is being answered; wait for the answer or cancel it.")
+            raise ConversationBusy(
+                "The conversation is being answered: wait for the answer, or send after another `parent_id`."
+            )
         before = [Line(row.role, row.content) for row in history if row.content]
         if talk.system_prompt:
             before.insert(0, Line("system", talk.system_prompt))

@@ -22,7 +22,7 @@ class ModelOut(BaseModel):
                 "id": "smollm2-135m-instruct",
                 "name": "smollm2-135m-instruct",
                 "provider": "local",
-                "max_tokens": 8192,
+                "max_tokens": 4096,
                 "max_output_tokens": None,
                 "prices": {"input": "0", "output": "0", "cache_read": None, "cache_write": None},
                 "streaming": True,
