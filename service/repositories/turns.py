@@ -58,7 +58,7 @@ class Flush(NamedTuple):
         rows: dict[str, list[Row]] = {}
         if self.begins:
             rows["conversations"] = [one.conversation for one in self.begins if one.conversation]
-            rows["moved"] = [one.moved for one in self.begins if one.moved]
+            rows["moved"] = _merged([one.moved for one in self.begins if one.moved])
             rows["messages"] = [row for one in self.begins for row in one.messages]
             rows["completions"] = [one.completion for one in self.begins]
             rows["attempts"] = [one.attempt for one in self.begins]
@@ -122,6 +122,16 @@ async def renew_leases(connection: AsyncConnection, worker: str, lease_seconds: 
     """Hold on to the running turns of a worker for so many seconds more."""
     values = {"of_worker": worker, "lease_seconds": lease_seconds}
     await connection.execute(statements(connection.dialect.name)["renew"], values)
+
+
+def _merged(moves: Sequence[Row]) -> list[Row]:
+    """One row for each conversation, the last leaf and all messages: an UPDATE takes a row of the other side once."""
+    merged: dict[Name, Row] = {}
+    for move in moves:
+        name = move["user_id"], move["id"]
+        before = merged[name]["message_count"] if name in merged else 0
+        merged[name] = {**move, "message_count": before + move["message_count"]}
+    return list(merged.values())
 
 
 def _run(connection: Connection, lists: Mapping[str, Sequence[Row]], lease_seconds: float) -> None:

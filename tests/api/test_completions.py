@@ -115,7 +115,6 @@ async def test_without_store_only_the_record_and_the_ledger_stay(people: People,
     assert receipt["erased"]["messages"] == receipt["erased"]["conversations"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the journal keeps the events, so the text, of what was not to be stored")
 @pytest.mark.usefixtures("llmock")
 async def test_without_store_the_journal_keeps_no_text(people: People) -> None:
     await ask_anew(people.owner, "A secret?", store=False)
