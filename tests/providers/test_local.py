@@ -22,6 +22,11 @@ DEFAULTS: dict[str, Any] = {}
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "LITELLM_BASE_URL", ADDRESS_VARIABLE)
 
 
+def servers() -> list[psutil.Process]:
+    """This process's own model servers; other tests have children of their own."""
+    return [child for child in psutil.Process().children() if "local_server.py" in " ".join(child.cmdline())]
+
+
 @pytest.fixture
 def weights(monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in KEYS:
@@ -46,10 +51,9 @@ async def test_local_model_answers_both_ways_and_stops_with_the_registry() -> No
         assert ending.meters is not None
         assert 0 < ending.meters.output_tokens <= 12
         assert ending.meters.total_input_tokens > 10
-    children = psutil.Process().children()
-    assert len(children) == 1
+    (child,) = servers()
     await registry.close()
-    assert not children[0].is_running()
+    assert not child.is_running()
 
 
 @pytest.mark.local_model
@@ -76,7 +80,7 @@ async def test_worker_uses_the_address_that_it_was_given(weights: Path, monkeypa
         await registry.start()
         call = make_call(model=local.MODEL_ID, max_tokens=3)
         assert (await collect(registry.get_provider("local"), call))[0]
-        assert [child.pid for child in psutil.Process().children()] == [server.pid]
+        assert [child.pid for child in servers()] == [server.pid]
         await registry.close()
         assert server.running
     finally:
