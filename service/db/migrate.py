@@ -12,7 +12,10 @@ SCHEMA = "2026_11_23_foundation"
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision, creating an embedded one. Not to be called where an event loop runs."""
+    """Bring the database to a revision, creating an embedded one. Not to be called where an event loop runs.
+
+    Raises Unavailable where the database has a schema that this version does not know.
+    """
     parsed = async_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +48,8 @@ async def verify_schema(database: Database) -> None:
 def _command(name: str, url: str, *arguments: str) -> None:
     import alembic.command
     from alembic.config import Config
+    from alembic.script.revision import ResolutionError
+    from alembic.util import CommandError
 
     here = Path(__file__).resolve()
     folder = next(
@@ -54,4 +59,12 @@ def _command(name: str, url: str, *arguments: str) -> None:
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = url
-    getattr(alembic.command, name)(config, *arguments)
+    try:
+        getattr(alembic.command, name)(config, *arguments)
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise Unavailable(
+            f"The database's schema is not of this version, which knows those up to {SCHEMA}: {error}. "
+            "Run the version that made it, or a newer one."
+        ) from error

@@ -76,7 +76,8 @@ async def check_stored(client: httpx2.AsyncClient, llmock: LLMock, talk: int, re
     histories = []
     for answer in accepted:
         assert nodes[answer["message_id"]]["content"] == answer["content"]
-        line, at = [], nodes[answer["message_id"]]["parent_id"]
+        line: list[str] = []
+        at = nodes[answer["message_id"]]["parent_id"]
         while at is not None:
             line.insert(0, nodes[at]["content"])
             at = nodes[at]["parent_id"]
