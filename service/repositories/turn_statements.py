@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    CompoundSelect,
     Delete,
     FromClause,
-    Select,
     Update,
     and_,
     bindparam,
@@ -28,11 +28,12 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
     update,
 )
 
 from service.db.recordset import insert_rows, recordset, upsert
-from service.db.tables import attempts, completions, conversations, events, ledger_entries, messages, running
+from service.db.tables import attempts, completions, conversations, events, ledger_entries, messages
 from service.db.types import later, now
 
 CONVERSATION = ("user_id", "id", "title", "title_key", "system_prompt", "model", "active_leaf_id", "message_count")
@@ -52,6 +53,7 @@ OUTCOME = (
     "user_id", "id", "epoch", "status", "finish_reason", "error_code", "error_detail", "warnings", "attempt_count",
     *METERS, "cost_nano", "first_token_ms", "duration_ms",
 )  # fmt: skip
+HOLD = ("user_id", "id", "epoch")
 ANSWER = ("user_id", "id", "completion_id", "content", "reasoning", "status")
 ATTEMPT_END = ("user_id", "completion_id", "number", "status", "upstream_id", "error_kind", "error_detail")
 ENTRY = (
@@ -69,7 +71,7 @@ FINISH = ("outcomes", "answers", "tails", "purges", "ends", "entries")
 
 @lru_cache
 def statements(dialect: str) -> Mapping[str, Any]:
-    """The statements by the name of the list that each takes. `completions` and `renew` also take lease_seconds."""
+    """The statements by the list that each takes. `completions` and `renewals` also take lease_seconds."""
     lease = later(bindparam("lease_seconds"))
     return {
         "conversations": insert_rows(dialect, "conversations", table=conversations, names=CONVERSATION),
@@ -82,23 +84,25 @@ def statements(dialect: str) -> Mapping[str, Any]:
         "events": _events(dialect),
         "outcomes": _outcomes(dialect),
         **_finishing(dialect, None),
-        "renew": update(completions)
-        .where(completions.c.worker == bindparam("of_worker"), running)
-        .values(lease_expires_at=lease),
+        "renewals": _renewals(dialect).values(lease_expires_at=lease),
     }
 
 
 @lru_cache
-def combined(names: tuple[str, ...]) -> Select[Any]:
-    """One Postgres statement for these lists. It returns the (user_id, id) of the completions that it finished."""
+def combined(names: tuple[str, ...]) -> CompoundSelect[Any]:
+    """One Postgres statement for these lists.
+
+    It returns (list, user_id, completion_id): `outcomes` for a completion that it finished, `events` for one whose
+    events it journalled.
+    """
     parts = statements("postgresql")
-    if "outcomes" not in names:
-        nothing: Select[Any] = select(literal_column("1")).where(false())
-        return nothing.add_cte(*(parts[name].cte(f"w_{name}") for name in names))
-    won = parts["outcomes"].cte("w_outcomes")
-    parts = {**parts, **_finishing("postgresql", won)}
-    others = [parts[name].cte(f"w_{name}") for name in names if name != "outcomes"]
-    return select(won.c.user_id, won.c.id).add_cte(*others)
+    won = parts["outcomes"].cte("w_outcomes") if "outcomes" in names else None
+    if won is not None:
+        parts = {**parts, "outcomes": won, **_finishing("postgresql", won)}
+    made = {name: parts[name] if parts[name] is won else parts[name].cte(f"w_{name}") for name in names}
+    told = [select(literal_column(f"'{name}'"), *made[name].c) for name in ("outcomes", "events") if name in names]
+    nothing: Any = select(literal_column("''"), literal_column("0"), literal_column("0")).where(false())
+    return union_all(nothing, *told).add_cte(*(cte for name, cte in made.items() if name not in ("outcomes", "events")))
 
 
 def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
@@ -150,7 +154,8 @@ def _events(dialect: str) -> Any:
     )
     chosen = select(*(rows.c[name] for name in EVENTS)).join_from(rows, completions, fence).where(true())
     insert = upsert(dialect, events).from_select(list(EVENTS), chosen, False)
-    return insert.on_conflict_do_nothing(index_elements=list(events.primary_key.columns))
+    insert = insert.on_conflict_do_nothing(index_elements=list(events.primary_key.columns))
+    return insert.returning(events.c.user_id, events.c.completion_id)
 
 
 def _outcomes(dialect: str) -> Any:
@@ -165,6 +170,12 @@ def _outcomes(dialect: str) -> Any:
         )
         .returning(completions.c.user_id, completions.c.id)
     )
+
+
+def _renewals(dialect: str) -> Any:
+    rows = recordset(dialect, "renewals", *(completions.c[name] for name in HOLD))
+    match = (completions.c[name] == rows.c[name] for name in HOLD)
+    return update(completions).where(*match, unfinished).returning(completions.c.user_id, completions.c.id)
 
 
 def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:

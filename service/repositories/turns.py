@@ -75,7 +75,14 @@ class Flush(NamedTuple):
         return rows
 
 
-async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds: float) -> set[Name]:
+class Written(NamedTuple):
+    """What a flush achieved: the completions that it finished, and those whose events it journalled."""
+
+    finished: set[Name]
+    journalled: set[Name]
+
+
+async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds: float) -> Written:
     """Write a flush as one Postgres statement, which is atomic by itself. See `write_in_turn`."""
     return await _run_combined(connection, flush.lists(), lease_seconds)
 
@@ -89,39 +96,52 @@ async def warm_up(connection: AsyncConnection) -> None:
 
 async def _run_combined(
     connection: AsyncConnection, lists: Mapping[str, Sequence[Row]], lease_seconds: float
-) -> set[Name]:
+) -> Written:
     values: dict[str, Any] = {name: encode(rows) for name, rows in lists.items()}
     if "completions" in lists:
         values["lease_seconds"] = lease_seconds
-    result = await connection.execute(combined(tuple(lists)), values)
-    return {(row[0], row[1]) for row in result}
+    written = Written(set(), set())
+    for told, user_id, completion_id in await connection.execute(combined(tuple(lists)), values):
+        (written.finished if told == "outcomes" else written.journalled).add((user_id, completion_id))
+    return written
 
 
-def write_in_turn(connection: Connection, flush: Flush, lease_seconds: float) -> set[Name]:
-    """Write a flush, a statement for each table, in one transaction; return the completions that it finished.
+def write_in_turn(connection: Connection, flush: Flush, lease_seconds: float) -> Written:
+    """Write a flush, a statement for each table, in one transaction.
 
     A turn that was finished before, or whose epoch is over, changes nothing. A turn whose completion was erased
     meanwhile is still accounted. Raises IntegrityError when a message's place in its conversation is taken.
     """
     made = statements(connection.dialect.name)
-    _run(connection, Flush(flush.begins, flush.appends, ()).lists(), lease_seconds)
+    _run(connection, Flush(flush.begins, (), ()).lists(), lease_seconds)
+    written = Written(set(), set())
+    if flush.appends:
+        written.journalled.update(_names(connection, made["events"], {"events": encode(flush.appends)}))
     if not flush.finishes:
-        return set()
+        return written
     outcomes = encode([one.outcome for one in flush.finishes])
-    won = {(row[0], row[1]) for row in connection.execute(made["outcomes"], {"outcomes": outcomes})}
-    mine = [one for one in flush.finishes if one.name in won]
-    erased = [one for one in flush.finishes if one.name not in won and not _exists(connection, one.name)]
+    written.finished.update(_names(connection, made["outcomes"], {"outcomes": outcomes}))
+    mine = [one for one in flush.finishes if one.name in written.finished]
+    others = [one for one in flush.finishes if one.name not in written.finished]
     lists = Flush((), (), mine).lists()
     lists.pop("outcomes", None)
-    lists["entries"] = [one.entry for one in (*mine, *erased)]
+    lists["entries"] = [one.entry for one in (*mine, *(one for one in others if not _exists(connection, one.name)))]
     _run(connection, lists, lease_seconds)
-    return won
+    return written
 
 
-async def renew_leases(connection: AsyncConnection, worker: str, lease_seconds: float) -> None:
-    """Hold on to the running turns of a worker for so many seconds more."""
-    values = {"of_worker": worker, "lease_seconds": lease_seconds}
-    await connection.execute(statements(connection.dialect.name)["renew"], values)
+async def find_held(connection: AsyncConnection, name: Name, epoch: int) -> bool:
+    """Whether a completion still runs under this epoch."""
+    mine = (completions.c.user_id == name[0], completions.c.id == name[1], completions.c.epoch == epoch)
+    query = select(completions.c.id).where(*mine, completions.c.finished_at.is_(None))
+    return (await connection.execute(query)).first() is not None
+
+
+async def renew_leases(connection: AsyncConnection, held: Sequence[Row], lease_seconds: float) -> set[Name]:
+    """Hold on to running turns (user_id, id, epoch) for so many seconds more; return those that are still held."""
+    values = {"renewals": encode(held), "lease_seconds": lease_seconds}
+    result = await connection.execute(statements(connection.dialect.name)["renewals"], values)
+    return {(row[0], row[1]) for row in result}
 
 
 def _merged(moves: Sequence[Row]) -> list[Row]:
@@ -132,6 +152,10 @@ def _merged(moves: Sequence[Row]) -> list[Row]:
         before = merged[name]["message_count"] if name in merged else 0
         merged[name] = {**move, "message_count": before + move["message_count"]}
     return list(merged.values())
+
+
+def _names(connection: Connection, statement: Any, values: dict[str, Any]) -> set[Name]:
+    return {(row[0], row[1]) for row in connection.execute(statement, values)}
 
 
 def _run(connection: Connection, lists: Mapping[str, Sequence[Row]], lease_seconds: float) -> None:

@@ -93,8 +93,12 @@ class Engine:
         except (EverturnError, asyncio.CancelledError) as error:
             begun.set_exception(error if isinstance(error, EverturnError) else Unavailable())
             return
+        live.begun = True
         begun.set_result(None)
         end = await self._run(live)
+        if live.lost:
+            log.warning("a turn was taken over by another worker")
+            return
         finish, tail = close_turn(live, end, self._registry)
         if await self._journal.finish(finish):
             live.publish(tail)
@@ -120,16 +124,25 @@ class Engine:
                 if ending := live.hear(batch):
                     return ending
                 await self._journal.append(live)
+                if live.lost:
+                    break
         raise ProviderFailure("truncated", "The answer stopped before its end.")
 
     async def _renew(self) -> None:
-        """Hold on to the leases of this worker's turns, in one statement for all of them."""
+        """Hold on to the leases of this worker's turns, in one statement for all, and let go of those that it lost."""
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
-            if not self._running:
+            held = [(task, live) for task, live in self._running.items() if live.begun]
+            if not held:
                 continue
+            rows = [{"user_id": u, "id": c, "epoch": live.turn.epoch} for _, live in held for u, c in [live.turn.name]]
             try:
                 async with self._database.transaction() as connection:
-                    await turns.renew_leases(connection, self.worker, self._lease_seconds)
+                    kept = await turns.renew_leases(connection, rows, self._lease_seconds)
             except EverturnError:
                 log.warning("leases could not be renewed")
+                continue
+            for task, live in held:
+                if live.turn.name not in kept and task in self._running and live.outcome is None:
+                    live.lose()
+                    task.cancel()

@@ -13,7 +13,7 @@ from service.db.engine import Database
 from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns
-from service.repositories.turns import Begin, Finish, Flush, Name, Row
+from service.repositories.turns import Begin, Finish, Flush, Row, Written
 from service.turns.live import Live, Turn
 
 log = logging.getLogger(__name__)
@@ -138,15 +138,15 @@ class Journal:
     async def _write(self, work: _Work) -> None:
         """Write it all, whatever it takes, and tell those who wait."""
         try:
-            won = await self._commit(work)
+            written = await self._commit(work)
         except DatabaseUnavailable:
             await self._outlast(work)
-        except DBAPIError as error:
+        except (DBAPIError, ValueError) as error:
             await self._isolate(work, error)
         else:
-            _settle(work, won)
+            await self._settle(work, written)
 
-    async def _commit(self, work: _Work) -> set[Name]:
+    async def _commit(self, work: _Work) -> Written:
         flush = Flush(
             [begin for begin, _ in work.begins],
             [event_row(live.turn, events) for live, events in work.appends],
@@ -157,18 +157,18 @@ class Journal:
                 return await turns.write_at_once(connection, flush, self._lease_seconds)
         return await self._database.in_thread(lambda one: turns.write_in_turn(one, flush, self._lease_seconds))
 
-    async def _isolate(self, work: _Work, error: DBAPIError) -> None:
+    async def _isolate(self, work: _Work, error: DBAPIError | ValueError) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
-        if len(parts := work.split()) > 1:
+        parts = work.split()
+        if _is_rollback(error) or len(parts) > 1:
             for part in parts:
                 await self._write(part)
             return
-        log.warning("a write was refused: %s", type(error.orig).__name__)
-        if work.begins:
-            refusal = Conflict if isinstance(error, IntegrityError) else EverturnError
-            _fail(work.begins[0][1], refusal("The conversation changed meanwhile; read it and send again."))
-        elif work.finishes:
-            _fail(work.finishes[0][1], error)
+        log.warning("a write was refused: %s", type(getattr(error, "orig", error)).__name__)
+        if isinstance(error, IntegrityError):
+            _refuse(work, Conflict("The conversation changed meanwhile; read it and send again."))
+        else:
+            _refuse(work, EverturnError())
 
     async def _outlast(self, work: _Work) -> None:
         """The database is away: begins are tried a few times more, the rest until it is written."""
@@ -177,20 +177,42 @@ class Journal:
             for attempt in count():
                 await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 try:
-                    won = await self._commit(work)
+                    written = await self._commit(work)
                 except DatabaseUnavailable as error:
                     if attempt >= BEGIN_RETRIES:
                         work = _refuse_begins(work, error)
                     if not work:
                         break
-                except DBAPIError as error:
+                except (DBAPIError, ValueError) as error:
                     await self._isolate(work, error)
                     break
                 else:
-                    _settle(work, won)
+                    await self._settle(work, written)
                     break
         finally:
             self.down = False
+
+    async def _settle(self, work: _Work, written: Written) -> None:
+        """Tell those who wait. Only what the database took is shown: another worker may have taken a turn over."""
+        for _, begun in work.begins:
+            if not begun.done():
+                begun.set_result(None)
+        for live, events in work.appends:
+            if live.turn.name in written.journalled or await self._is_held(live.turn):
+                live.publish(events)
+            else:
+                live.lose()
+        for finish, ended in work.finishes:
+            if not ended.done():
+                ended.set_result(finish.name in written.finished)
+
+    async def _is_held(self, turn: Turn) -> bool:
+        """Events that were not written may have been there already: a commit whose answer was lost."""
+        try:
+            async with self._database.reading() as connection:
+                return await turns.find_held(connection, turn.name, turn.epoch)
+        except DatabaseUnavailable:
+            return False
 
 
 def event_row(turn: Turn, events: Sequence[Event]) -> Row:
@@ -205,15 +227,18 @@ def event_row(turn: Turn, events: Sequence[Event]) -> Row:
     }
 
 
-def _settle(work: _Work, won: set[Name]) -> None:
+def _is_rollback(error: Exception) -> bool:
+    """A deadlock or a serialization failure: nothing is wrong with the work, it only has to be done again."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("40")
+
+
+def _refuse(work: _Work, error: EverturnError) -> None:
     for _, begun in work.begins:
-        if not begun.done():
-            begun.set_result(None)
-    for live, events in work.appends:
-        live.publish(events)
-    for finish, ended in work.finishes:
-        if not ended.done():
-            ended.set_result(finish.name in won)
+        _fail(begun, error)
+    for live, _ in work.appends:
+        live.lose()
+    for _, ended in work.finishes:
+        _fail(ended, error)
 
 
 def _refuse_begins(work: _Work, error: DatabaseUnavailable) -> _Work:

@@ -27,6 +27,11 @@ class Turn:
     epoch: int = 1
     attempt: int = 1
 
+    @property
+    def name(self) -> tuple[int, int]:
+        """The completion's (user_id, id)."""
+        return self.user_id, self.completion_id
+
 
 @dataclass(eq=False, slots=True)
 class Live:
@@ -42,6 +47,8 @@ class Live:
     next_seq: int = 1
     outcome: dict[str, Any] | None = None
     error: EverturnError | None = None
+    begun: bool = False
+    lost: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
@@ -71,6 +78,10 @@ class Live:
         self.events += events
         for waiting in self._waiting:
             waiting.set()
+
+    def lose(self) -> None:
+        """The turn is not this worker's any more: whatever it hears is nobody's."""
+        self.lost = True
 
     def end(self) -> None:
         """Nothing more will come: wake whoever waits for the end."""
