@@ -27,7 +27,8 @@ async def test_an_unknown_model_is_a_404_that_names_it(http: httpx2.AsyncClient,
         assert name in problem["detail"]
     assert (await call(http, "GET", "/completions", expect=200))["total"] == 0
     assert len(await branch(http, talk["id"])) == 1
-    assert llmock.requests == []
+    # Asked at the provider is at most whether it has the model by now.
+    assert {request.method for request in llmock.requests} <= {"GET"}
 
 
 @pytest.mark.parametrize("model", WIRES)
