@@ -37,6 +37,7 @@ from service.providers.registry import Registry, Source
 from service.providers.transport import BASE_HEADERS, Endpoint, Locate
 from service.repositories.paging import Pager
 from service.turns.engine import Engine
+from service.turns.recovery import Recovery
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
@@ -74,16 +75,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         core = build_core(settings)
         registry = build_registry(settings)
         engine = Engine(core.database, core.ids, registry, lease_seconds=settings.lease_seconds)
+        recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=settings.lease_seconds)
         app.state.services = build_services(settings, core, registry, engine)
         try:
             await _check_schema(core.database)
             await registry.start()
             await engine.start()
+            recovery.start()
             # Full collections over what stays for good cost tens of milliseconds each.
             gc.collect()
             gc.freeze()
             yield
         finally:
+            recovery.stop()
             await engine.drain(settings.drain_seconds)
             await registry.close()
             await core.close()

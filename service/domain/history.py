@@ -1,11 +1,14 @@
 """The part of a conversation that fits a model's window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # Where a provider gives no count: four bytes of UTF-8 a token and four tokens a message (OpenAI's rule of thumb).
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
+# What is kept free for an answer whose length nobody bounds, and how far back a conversation is read at all.
+ANSWER_TOKENS = 1024
+MOST_MESSAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,17 @@ def estimate_tokens(text: str) -> int:
 
 def estimate_prompt(lines: Sequence[Line]) -> int:
     return sum(estimate_tokens(line.content) + TOKENS_PER_MESSAGE for line in lines)
+
+
+def window_for(context: int | None, answer: int | None) -> int | None:
+    """The tokens that a prompt may have in a context that the answer has to fit into as well."""
+    return None if context is None else max(1, context - (answer or ANSWER_TOKENS))
+
+
+def assemble(spoken: Iterable[Line], system_prompt: str | None) -> list[Line]:
+    """A conversation as a model reads it: its system prompt first, without messages that never got any text."""
+    lines = [line for line in spoken if line.content]
+    return [Line("system", system_prompt), *lines] if system_prompt else lines
 
 
 def fit(lines: Sequence[Line], window: int | None) -> tuple[list[Line], int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ class Engine:
         self._lease_seconds = lease_seconds
         self._journal = Journal(database, lease_seconds)
         self._running: dict[asyncio.Task[None], Live] = {}
+        self._lives: dict[tuple[int, int], Live] = {}
         self._renewal: asyncio.Task[None] | None = None
         self._draining = False
 
@@ -60,11 +62,17 @@ class Engine:
         turn, rows = await open_turn(opening, self._ids, self.worker)
         live = Live(turn)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._accept(live, rows, begun), name=f"turn-{turn.completion_id}")
-        self._running[task] = live
-        task.add_done_callback(self._forget)
+        self._start(live, self._accept(live, rows, begun))
         await asyncio.shield(begun)
         return live
+
+    def adopt(self, live: Live, end: End | None = None) -> None:
+        """Go on with a turn that this worker took over: run it, or record how it ended."""
+        self._start(live, self._resume(live, end))
+
+    def find(self, user_id: int, completion_id: int) -> Live | None:
+        """The turn, where it runs in this worker."""
+        return self._lives.get((user_id, completion_id))
 
     async def drain(self, grace: float) -> None:
         """Take no new turns, wait `grace` seconds for the running ones, then end what is left as incomplete."""
@@ -81,8 +89,16 @@ class Engine:
             self._renewal.cancel()
         await self._journal.drain()
 
+    def _start(self, live: Live, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=f"turn-{live.turn.completion_id}")
+        self._running[task] = live
+        self._lives[live.turn.name] = live
+        task.add_done_callback(self._forget)
+
     def _forget(self, task: "asyncio.Task[None]") -> None:
         live = self._running.pop(task)
+        if self._lives.get(live.turn.name) is live:
+            del self._lives[live.turn.name]
         live.end()
         if not task.cancelled() and (error := task.exception()):
             log.error("a turn broke", exc_info=error)
@@ -95,13 +111,21 @@ class Engine:
             return
         live.begun = True
         begun.set_result(None)
-        end = await self._run(live)
+        await self._finish(live, await self._run(live))
+
+    async def _resume(self, live: Live, end: End | None) -> None:
+        live.begun = True
+        await self._finish(live, end or await self._run(live))
+
+    async def _finish(self, live: Live, end: End) -> None:
         if live.lost:
             log.warning("a turn was taken over by another worker")
             return
         finish, tail = close_turn(live, end, self._registry)
         if await self._journal.finish(finish):
             live.publish(tail)
+        else:
+            live.lose()
 
     async def _run(self, live: Live) -> End:
         """The turn's outermost edge: whatever happens is an end that gets recorded."""

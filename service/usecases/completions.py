@@ -6,7 +6,7 @@ from typing import Any
 
 from service.db.engine import Database
 from service.domain.filters import CompletionFilter
-from service.domain.history import Line, fit
+from service.domain.history import MOST_MESSAGES, Line, assemble, fit, window_for
 from service.domain.meters import to_dollars
 from service.domain.paging import Ask, Page
 from service.domain.titles import title_of
@@ -20,8 +20,6 @@ from service.turns.engine import Engine
 from service.turns.live import Live
 from service.turns.opening import Branch, Opening, Sampling
 
-HISTORY_MESSAGES = 1000
-ANSWER_TOKENS = 1024
 ANY_SAMPLING = Sampling()
 
 
@@ -157,21 +155,18 @@ class Completions:
                 if position is None:
                     raise NotFound(f"There is no message {leaf_id} in conversation {conversation_id}.")
                 history = await messages.read_branch(
-                    connection, request.user_id, conversation_id, leaf=position, limit=HISTORY_MESSAGES
+                    connection, request.user_id, conversation_id, leaf=position, limit=MOST_MESSAGES
                 )
         if history and history[-1].status == "in_progress":
             raise ConversationBusy(
                 "The conversation is being answered: wait for the answer, or send after another `parent_id`."
             )
-        before = [Line(row.role, row.content) for row in history if row.content]
-        if talk.system_prompt:
-            before.insert(0, Line("system", talk.system_prompt))
+        before = assemble((Line(row.role, row.content) for row in history), talk.system_prompt)
         model = await self._model(request.model or talk.model)
         return self._opening(request, model, (*before, *request.lines), Branch(conversation_id, position))
 
     def _opening(self, request: Request, model: Model, lines: tuple[Line, ...], branch: Branch | None) -> Opening:
-        window = model.max_tokens and max(1, model.max_tokens - (request.sampling.max_tokens or ANSWER_TOKENS))
-        prompt, dropped = fit(lines, window)
+        prompt, dropped = fit(lines, window_for(model.max_tokens, request.sampling.max_tokens))
         note = f"The {dropped} oldest messages do not fit the model's window and were left out."
         return Opening(
             user_id=request.user_id,

@@ -92,15 +92,16 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(url: str) -> AsyncIterator[House]:
-    """A house whose user 1 exists. Turns still running at the end are stopped."""
+async def open_house(url: str, *, people: bool = True) -> AsyncIterator[House]:
+    """A house whose users 1 and 2 exist, unless another made them. Turns still running at the end are stopped."""
     database = Database(url, synchronous="normal")
     ids = Ids(database)
     provider = ToldProvider()
     registry = Registry([Source(provider, (MODEL,), prefixed=False)])
     engine = Engine(database, ids, registry, lease_seconds=30)
     house = House(database, ids, provider, registry, engine)
-    await house.write("INSERT INTO users (id, username, username_key) VALUES (1, 'ada', 'ada'), (2, 'bob', 'bob')")
+    if people:
+        await house.write("INSERT INTO users (id, username, username_key) VALUES (1, 'ada', 'ada'), (2, 'bob', 'bob')")
     await engine.start()
     try:
         yield house
