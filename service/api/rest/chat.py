@@ -13,11 +13,12 @@ from service.api.rest.schemas.completions import ChatIn, CompletionReply, Prompt
 from service.api.rest.schemas.messages import IdPath
 from service.domain.callers import Caller
 from service.domain.history import Line
+from service.turns.hub import Hub
 from service.turns.live import Live
 from service.usecases.completions import Request
 
 router = APIRouter(
-    tags=["completions"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503)
+    tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
 )
 
 Completing = Annotated[Caller, Depends(allow("complete"))]
@@ -40,7 +41,7 @@ SSE: dict[int | str, dict[str, Any]] = {
 async def create_completion(body: ChatIn, caller: Completing, owner: Owner, use: Use) -> Response:
     """Store the messages, ask the model, store the answer. With `"stream": true` the answer is streamed (200)."""
     live = await use.completions.begin(from_chat(body, caller, owner, streamed=body.stream))
-    return await reply(live)
+    return await reply(live, use.hub)
 
 
 @router.post(
@@ -48,7 +49,7 @@ async def create_completion(body: ChatIn, caller: Completing, owner: Owner, use:
 )
 async def stream_completion(body: ChatIn, caller: Completing, owner: Owner, use: Use) -> Response:
     """The same turn as `POST /chat/completions`, streamed. Closing the connection does not stop the turn."""
-    return streamed(await use.completions.begin(from_chat(body, caller, owner, streamed=True)))
+    return streamed(await use.completions.begin(from_chat(body, caller, owner, streamed=True)), use.hub)
 
 
 @router.post("/chat/stream", response_class=Response, responses=SSE, summary="Ask one question and watch the answer")
@@ -64,7 +65,7 @@ async def stream_prompt(body: PromptIn, caller: Completing, owner: Owner, use: U
         streamed=True,
         stored=body.store,
     )
-    return streamed(await use.completions.begin(request))
+    return streamed(await use.completions.begin(request), use.hub)
 
 
 @router.post(
@@ -91,7 +92,7 @@ async def create_turn(
         sampling=body.sampling(),
         streamed=body.stream,
     )
-    return await reply(await use.completions.begin(request))
+    return await reply(await use.completions.begin(request), use.hub)
 
 
 def from_chat(body: ChatIn, caller: Caller, owner: int, *, streamed: bool) -> Request:
@@ -108,6 +109,6 @@ def from_chat(body: ChatIn, caller: Caller, owner: int, *, streamed: bool) -> Re
     )
 
 
-async def reply(live: Live) -> Response:
+async def reply(live: Live, hub: Hub) -> Response:
     """Streamed or folded, as the turn was asked for."""
-    return streamed(live) if live.turn.call.stream else await folded(live)
+    return streamed(live, hub) if live.turn.call.stream else await folded(live)

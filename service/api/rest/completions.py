@@ -17,7 +17,7 @@ from service.domain.filters import CompletionFilter
 from service.domain.paging import Ask
 from service.errors import Forbidden
 
-router = APIRouter(tags=["completions"], route_class=StrictRoute, responses=responses(401, 403, 404, 422, 503))
+router = APIRouter(tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 422, 503))
 
 Reading = Annotated[Caller, Depends(allow("read"))]
 Use = Annotated[Services, Depends(services)]

@@ -52,7 +52,7 @@ def collection(path: str, whose: Callable[..., Any]) -> APIRouter:
         prefix=path,
         tags=["conversations"],
         route_class=StrictRoute,
-        responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
+        responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503),
     )
 
     @router.get("", summary="List conversations", dependencies=READS)
@@ -78,7 +78,7 @@ def item(path: str, whose: Callable[..., Any]) -> APIRouter:
         prefix=path,
         tags=["conversations"],
         route_class=StrictRoute,
-        responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
+        responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503),
     )
 
     @router.get("/{conversation_id}", summary="Get a conversation", dependencies=READS)
@@ -116,7 +116,7 @@ def located(response: Response, made: Conversation) -> ConversationOut:
 
 
 with_history = APIRouter(
-    tags=["conversations"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503)
+    tags=["conversations"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
 )
 
 

@@ -23,7 +23,7 @@ from service.domain.history import Line
 from service.domain.paging import Ask
 
 router = APIRouter(
-    tags=["messages"], route_class=StrictRoute, responses=responses(401, 403, 404, 409, 413, 415, 422, 503)
+    tags=["messages"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
 )
 
 READS = [Depends(allow("read"))]

@@ -15,7 +15,7 @@ from service.domain.paging import Ask
 router = APIRouter(
     tags=["models"],
     route_class=StrictRoute,
-    responses=responses(401, 403, 404, 422, 503),
+    responses=responses(400, 401, 403, 404, 422, 503),
     dependencies=[Depends(allow("read"))],
 )
 

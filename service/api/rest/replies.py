@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from service.api import sse
 from service.turns.ending import usage_of
+from service.turns.hub import Hub
 from service.turns.live import Live
 
 
@@ -34,9 +35,10 @@ async def folded(live: Live) -> Response:
     return Response(to_json(body), 201, headers, media_type="application/json")
 
 
-def streamed(live: Live) -> Response:
+def streamed(live: Live, hub: Hub) -> Response:
     """200 with the answer as server-sent events."""
-    return sse.stream(live, names(live))
+    turn = live.turn
+    return sse.stream(turn.completion_id, hub.follow(turn.user_id, turn.completion_id, live=live), names(live))
 
 
 def names(live: Live) -> dict[str, Any]:

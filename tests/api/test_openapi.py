@@ -1,0 +1,132 @@
+"""The description of the API: whole, and true: generated requests get no server error and the answers described."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from llmock.testing import LLMockServer
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service.config import Settings
+from service.main import create_app
+from tests.api.steps import OPENAI
+from tests.conftest import KINDS, MakeDatabase, Running, admin_key_for, service_environment
+from tests.servers.service import Service
+
+DESCRIBED: dict[str, Any] = create_app(Settings(local_model="off")).openapi()
+SCHEMA = schemathesis.openapi.from_dict(DESCRIBED)
+OPERATIONS = [
+    pytest.param(path, method, id=f"{method.upper()} {path}")
+    for path, operations in DESCRIBED["paths"].items()
+    for method in operations
+]
+PUBLIC = {"/", "/health", "/health/ready", "/metrics"}
+EXAMPLES = 8
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_each_operation_tells_all_that_a_caller_needs(path: str, method: str) -> None:
+    operation = DESCRIBED["paths"][path][method]
+    assert operation["summary"]
+    assert operation["tags"]
+    assert operation["operationId"]
+    replies = operation["responses"]
+    assert [status for status in replies if status.startswith("2")]
+    if path in PUBLIC:
+        return
+    assert {"key": []} in operation["security"]
+    assert {"x-api-key": []} in operation["security"]
+    assert {"401", "403", "422", "503"} <= set(replies)
+    for status, reply in replies.items():
+        if status.startswith(("4", "5")):
+            assert list(reply["content"]) == ["application/problem+json"], status
+    if "{" in path:
+        assert "404" in replies
+    if "requestBody" in operation:
+        assert {"413", "415"} <= set(replies)
+        [body] = operation["requestBody"]["content"].values()
+        assert example_of(body["schema"]), "Give the body's model an example."
+
+
+def example_of(schema: Any) -> Any:
+    """The example of a body, or of the one that it is unless it is left out."""
+    options = [schema, *schema.get("anyOf", ())]
+    names = [one["$ref"].rpartition("/")[2] for one in options if "$ref" in one]
+    return next(DESCRIBED["components"]["schemas"][name].get("example") for name in names)
+
+
+def test_a_key_comes_in_either_of_two_headers() -> None:
+    schemes = DESCRIBED["components"]["securitySchemes"]
+    assert schemes["key"]["scheme"] == "bearer"
+    assert (schemes["x-api-key"]["in"], schemes["x-api-key"]["name"]) == ("header", "x-api-key")
+
+
+def test_names_of_operations_are_unique() -> None:
+    names = [one["operationId"] for operations in DESCRIBED["paths"].values() for one in operations.values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def exposed(
+    request: pytest.FixtureRequest,
+    make_database: MakeDatabase,
+    llmock_server: LLMockServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """A service of its own: what is sent there with an admin key may delete anything."""
+    with make_database(request.param) as url:
+        key = admin_key_for(url)
+        with Service(service_environment(url, llmock_server), tmp_path_factory.mktemp("exposed")) as service:
+            yield Running(service, url, key)
+
+
+@pytest.fixture
+def key(exposed: Running) -> str:
+    """The key of an admin who is new, so that it holds whatever was deleted before."""
+    return admin_key_for(exposed.database_url)
+
+
+@pytest.fixture
+def real(exposed: Running, key: str) -> dict[str, Any]:
+    """A thing of each kind, by the names that parameters have."""
+    with httpx2.Client(base_url=exposed.url, headers={"x-api-key": key}, verify=False) as client:
+        asked = {"model": OPENAI, "messages": [{"role": "user", "content": "Hello?"}]}
+        answer = client.post("/chat/completions", json=asked).json()
+        spare = client.post("/users/me/keys", json={}).json()
+    return {**answer, "key_id": spare["id"], "user_id": "me", "model_id": OPENAI}
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_generated_requests_get_the_answers_that_are_described(
+    case: Case[Any], exposed: Running, key: str, real: dict[str, Any]
+) -> None:
+    for name, value in (case.path_parameters or {}).items():
+        # Every other time something that is there: a number out of nowhere names nothing.
+        if len(str(value)) % 2 and name in real:
+            case.path_parameters[name] = real[name]
+    reply = case.call(base_url=exposed.url, headers={"x-api-key": key})
+    case.validate_response(
+        reply,
+        checks=[
+            not_a_server_error,
+            status_code_conformance,
+            content_type_conformance,
+            response_schema_conformance,
+        ],
+    )
