@@ -23,7 +23,7 @@ from service.db.engine import async_url
 from service.db.migrate import verify_schema
 from service.domain.callers import SCOPES, KeyKind, Scope
 from service.domain.paging import Ask
-from service.errors import DatabaseUnavailable, NotFound, Unprocessable
+from service.errors import DatabaseUnavailable, Duplicate, NotFound, Unprocessable
 from service.main import Core, build_core, create_app, database_url, shared_local_model
 from service.usecases.keys import DEFAULT_SCOPES, Key, KeyDraft, NewKey
 from service.usecases.users import Role, User, UserDraft
@@ -200,7 +200,11 @@ async def _first_admin(core: Core) -> NewKey | None:
     """The first admin's key, where there is no user yet."""
     if await core.users.any():
         return None
-    admin = await core.users.create(UserDraft("admin", role="admin"))
+    try:
+        admin = await core.users.create(UserDraft("admin", role="admin"))
+    except Duplicate:
+        # Another service that starts on the same new database was faster, and announces it.
+        return None
     return await core.keys.create(admin.id, KeyDraft("first key", "admin", SCOPES), None)
 
 

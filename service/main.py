@@ -37,6 +37,7 @@ from service.providers.registry import Registry, Source
 from service.providers.transport import BASE_HEADERS, Endpoint, Locate
 from service.repositories.paging import Pager
 from service.turns.engine import Engine
+from service.turns.hub import Hub
 from service.turns.recovery import Recovery
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
@@ -141,6 +142,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         completions=Completions(core.database, core.pager, registry, engine),
         catalog=Catalog(registry, core.cursors),
         engine=engine,
+        hub=Hub(core.database, engine),
         database=core.database,
         metrics=settings.metrics,
     )

@@ -174,7 +174,7 @@ def http(people: People) -> httpx2.AsyncClient:
 
 
 def service_environment(database_url: str, provider: LLMockServer) -> dict[str, str]:
-    """A service on this database, with llmock for OpenAI and Anthropic: a priced, a known, an unpriced, a small model."""
+    """A service on this database, with llmock for both wires: a priced, a known, an unpriced and a small model."""
     return {
         "EVERTURN_DATABASE_URL": database_url,
         "EVERTURN_PEPPER": PEPPER,

@@ -12,6 +12,7 @@ from service.db.engine import Database
 from service.domain.callers import Caller
 from service.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from service.turns.engine import Engine
+from service.turns.hub import Hub
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
@@ -34,6 +35,7 @@ class Services:
     completions: Completions
     catalog: Catalog
     engine: Engine
+    hub: Hub
     database: Database
     metrics: Literal["open", "admin", "off"] = "open"
 

@@ -10,25 +10,42 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
 from service.domain.events import Event
-from service.turns.live import Live
 
+# For the OpenAPI document.
+SSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer as it is written",
+        "content": {
+            "text/event-stream": {
+                "example": 'id: 9:0\nevent: completion\ndata: {"completion_id":9}\n\n'
+                'id: 9:1\ndata: {"token": "The"}\n\n'
+                'id: 9:8\nevent: usage\ndata: {"input_tokens":37,"output_tokens":8}\n\nid: 9:9\ndata: [DONE]\n\n'
+            }
+        },
+    }
+}
 HEARTBEAT = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
-def stream(live: Live, first: Mapping[str, Any]) -> StreamingResponse:
-    """The turn from its start: `event: completion`, tokens, `event: usage`, `[DONE]`; or `event: error` at the end.
+def stream(
+    completion_id: int, batches: AsyncIterator[list[Event]], first: Mapping[str, Any] | None = None
+) -> StreamingResponse:
+    """A turn's events: tokens, `event: usage`, `[DONE]`; or `event: error` at the end.
 
-    `first` names the turn. Closing the connection leaves the turn running.
+    `first` names the turn, in an `event: completion` before them. Closing the connection leaves the turn running.
     """
-    headers = HEADERS | {"Everturn-Completion-Id": str(live.turn.completion_id)}
-    return StreamingResponse(_bytes(live, first), media_type="text/event-stream", headers=headers)
+    headers = HEADERS | {"Everturn-Completion-Id": str(completion_id)}
+    body = _bytes(completion_id, batches, first)
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
-async def _bytes(live: Live, first: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    completion_id = live.turn.completion_id
-    yield b"id: %d:0\nevent: completion\ndata: %b\n\n" % (completion_id, to_json(first))
-    async for batch in live.follow():
+async def _bytes(
+    completion_id: int, batches: AsyncIterator[list[Event]], first: Mapping[str, Any] | None
+) -> AsyncIterator[bytes]:
+    if first is not None:
+        yield b"id: %d:0\nevent: completion\ndata: %b\n\n" % (completion_id, to_json(first))
+    async for batch in batches:
         yield b"".join([encode(completion_id, event) for event in batch]) or HEARTBEAT
 
 

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import Row, or_, select, tuple_, update
+from sqlalchemy import or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, insert_rows
-from service.db.tables import attempts, completions, events, ledger_entries, running
+from service.db.tables import attempts, completions, ledger_entries, running
 from service.db.types import later, now
+from service.repositories.events import Record
 from service.repositories.turn_statements import ATTEMPT, ENTRY
-
-Record = Row[*tuple[Any, ...]]
 
 
 async def claim_lapsed(connection: AsyncConnection, worker: str, *, lease_seconds: float, most: int) -> list[Record]:
@@ -30,12 +29,6 @@ async def claim_lapsed(connection: AsyncConnection, worker: str, *, lease_second
         .returning(*completions.c)
     )
     return list(await connection.execute(claim))
-
-
-async def list_events(connection: AsyncConnection, user_id: int, completion_id: int, *, after: int = 0) -> list[Record]:
-    """The journal's rows (seq, last_seq, data) of a completion that hold an event above `after`, in order."""
-    mine = (events.c.user_id == user_id, events.c.completion_id == completion_id, events.c.last_seq > after)
-    return list(await connection.execute(select(events).where(*mine).order_by(events.c.seq)))
 
 
 async def begin_attempt(

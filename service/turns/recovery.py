@@ -15,7 +15,7 @@ from service.errors import EverturnError, UnknownModel, WorkerLost
 from service.providers.base import Call, ChatMessage, Model
 from service.providers.registry import Registry
 from service.repositories import conversations, messages, recovery
-from service.repositories.recovery import Record
+from service.repositories.events import Record, list_events
 from service.turns.ending import End, ids_of
 from service.turns.engine import Engine
 from service.turns.live import Live, Turn
@@ -85,7 +85,7 @@ class Recovery:
         """The turn as far as the database knows it."""
         model = await self._model(record)
         async with self._database.reading() as connection:
-            rows = await recovery.list_events(connection, record.user_id, record.id)
+            rows = await list_events(connection, record.user_id, record.id)
         turn = Turn(
             user_id=record.user_id,
             completion_id=record.id,

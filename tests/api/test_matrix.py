@@ -94,9 +94,10 @@ EXPECTED: dict[str, Row] = {
     "POST /chat/stream": owned(200, {"model": OPENAI, "prompt": "Hello?", "conversation_id": "{conversation_id}"}),
     "GET /completions": any_key(),
     "GET /completions/{completion_id}": Row(401, 200, 404, 200),
+    "GET /completions/{completion_id}/stream": Row(401, 200, 404, 200),
 }
 # What an admin key reads as itself although it is somebody else's.
-SEES_ALL = {"GET /completions/{completion_id}"}
+SEES_ALL = {"GET /completions/{completion_id}", "GET /completions/{completion_id}/stream"}
 
 
 def routes() -> set[str]:

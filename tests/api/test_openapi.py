@@ -30,7 +30,7 @@ OPERATIONS = [
     for method in operations
 ]
 PUBLIC = {"/", "/health", "/health/ready", "/metrics"}
-EXAMPLES = 8
+EXAMPLES = 5
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)

@@ -1,6 +1,6 @@
 """Asking a model: chat completions, streamed or not, and the next turn of a conversation."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
@@ -11,6 +11,7 @@ from service.api.errors import responses
 from service.api.rest.replies import folded, streamed
 from service.api.rest.schemas.completions import ChatIn, CompletionReply, PromptIn, TurnIn
 from service.api.rest.schemas.messages import IdPath
+from service.api.sse import SSE
 from service.domain.callers import Caller
 from service.domain.history import Line
 from service.turns.hub import Hub
@@ -23,18 +24,6 @@ router = APIRouter(
 
 Completing = Annotated[Caller, Depends(allow("complete"))]
 Use = Annotated[Services, Depends(services)]
-SSE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer as it is written",
-        "content": {
-            "text/event-stream": {
-                "example": 'id: 9:0\nevent: completion\ndata: {"completion_id":9}\n\n'
-                'id: 9:1\ndata: {"token": "The"}\n\n'
-                'id: 9:8\nevent: usage\ndata: {"input_tokens":37,"output_tokens":8}\n\nid: 9:9\ndata: [DONE]\n\n'
-            }
-        },
-    }
-}
 
 
 @router.post("/chat/completions", status_code=201, response_model=CompletionReply, summary="Ask a model")

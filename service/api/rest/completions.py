@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime
 
 from service.api.body import StrictRoute
@@ -12,10 +12,11 @@ from service.api.errors import responses
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.completions import CompletionItem, CompletionOut, Status
 from service.api.rest.schemas.messages import IdPath
+from service.api.sse import SSE, stream
 from service.domain.callers import Caller
 from service.domain.filters import CompletionFilter
 from service.domain.paging import Ask
-from service.errors import Forbidden
+from service.errors import BadRequest, Forbidden
 
 router = APIRouter(tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 422, 503))
 
@@ -96,3 +97,38 @@ async def get_completion(
         attempts=found.attempts,
         entries=found.entries,
     )
+
+
+@router.get(
+    "/completions/{completion_id}/stream",
+    response_class=Response,
+    responses=SSE,
+    summary="Resume a completion's stream",
+)
+async def resume_completion(
+    completion_id: IdPath,
+    shown: Annotated[int | None, Depends(sight)],
+    use: Use,
+    starting_after: Annotated[
+        int | None, Query(ge=0, le=2**53 - 1, description="The last event that you have.")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Header(max_length=64, description="As browsers send it: `<id>:<seq>`.")
+    ] = None,
+) -> Response:
+    """The events of the first stream, byte for byte, after the one named; on any worker, running or over."""
+    record = (await use.completions.get(shown, completion_id)).completion
+    after = starting_after if starting_after is not None else _seq(last_event_id, completion_id)
+    batches = use.hub.follow(record.user_id, completion_id, after=after or 0)
+    first = {name: getattr(record, name) for name in ("conversation_id", "message_id", "model", "provider")}
+    return stream(completion_id, batches, {"completion_id": completion_id, **first} if after is None else None)
+
+
+def _seq(last_event_id: str | None, completion_id: int) -> int | None:
+    """The number of the event that a browser got last. Raises BadRequest for another stream's."""
+    if not last_event_id:
+        return None
+    named, _, seq = last_event_id.rpartition(":")
+    if named in ("", str(completion_id)) and seq.isascii() and seq.isdigit():
+        return min(int(seq), 2**53 - 1)
+    raise BadRequest("Last-Event-ID is not an event of this completion.")

@@ -1,0 +1,54 @@
+"""The journalled events of completions."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Integer, Row, Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.recordset import encode, recordset
+from service.db.tables import completions, events
+
+Record = Row[*tuple[Any, ...]]
+
+
+class Watch(NamedTuple):
+    """A completion of which the events above `after` are wanted."""
+
+    user_id: int
+    id: int
+    after: int
+
+
+async def list_events(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Record]:
+    """The rows (seq, last_seq, data) of a completion, in order."""
+    mine = (events.c.user_id == user_id, events.c.completion_id == completion_id)
+    return list(await connection.execute(select(events).where(*mine).order_by(events.c.seq)))
+
+
+async def list_watched(connection: AsyncConnection, watches: Sequence[Watch]) -> list[Record]:
+    """In one statement for all watches: (user_id, id, over, seq, data), in order of seq.
+
+    A completion without new events is there once, with `seq` None; one that was erased is not there.
+    """
+    rows = [watch._asdict() for watch in watches]
+    return list(await connection.execute(_watched(connection.dialect.name), {"watches": encode(rows)}))
+
+
+@lru_cache
+def _watched(dialect: str) -> Select[Any]:
+    after: Column[int] = Column("after", Integer)
+    watches = recordset(dialect, "watches", completions.c.user_id, completions.c.id, after)
+    wanted = (
+        (events.c.user_id == completions.c.user_id)
+        & (events.c.completion_id == completions.c.id)
+        & (events.c.last_seq > watches.c.after)
+    )
+    same = (completions.c.user_id == watches.c.user_id) & (completions.c.id == watches.c.id)
+    over = completions.c.finished_at.is_not(None).label("over")
+    return (
+        select(completions.c.user_id, completions.c.id, over, events.c.seq, events.c.data)
+        .select_from(watches.join(completions, same).outerjoin(events, wanted))
+        .order_by(events.c.seq)
+    )

@@ -1,0 +1,132 @@
+"""Following a turn from any worker: the one that runs it shows its events at once, the others read the journal."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from service.db.engine import Database
+from service.domain.events import TERMINAL, Event, unpack
+from service.errors import EverturnError
+from service.repositories import events
+from service.repositories.events import Watch
+from service.turns.engine import Engine
+from service.turns.live import Live
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+HEARTBEAT_SECONDS = 15.0
+
+
+@dataclass(eq=False, slots=True)
+class _Follower:
+    """One reader of one turn. `position` is the last event that it has got."""
+
+    user_id: int
+    completion_id: int
+    position: int
+    found: list[Event] = field(default_factory=list)
+    over: bool = False
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def watch(self) -> Watch:
+        return Watch(self.user_id, self.completion_id, self.position + len(self.found))
+
+    def give(self, new: list[Event], *, over: bool) -> None:
+        self.found += new
+        self.over = over
+        if new or over:
+            self.woken.set()
+
+
+class Hub:
+    """One query a tick for all who follow turns of other workers, however many they are."""
+
+    def __init__(self, database: Database, engine: Engine) -> None:
+        self._database = database
+        self._engine = engine
+        self._followers: set[_Follower] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def follow(
+        self, user_id: int, completion_id: int, *, after: int = 0, live: Live | None = None
+    ) -> AsyncGenerator[list[Event]]:
+        """The events above `after`, in batches, up to the terminal one, which always comes.
+
+        `live` is the turn where the caller has it. An empty batch is a heartbeat. Raises DatabaseUnavailable at the
+        start only: later it is waited for.
+        """
+        position = max(after, 0)
+        if live := live or self._engine.find(user_id, completion_id):
+            async for batch in live.follow(position, heartbeat=HEARTBEAT_SECONDS):
+                yield batch
+                position += len(batch)
+                if batch and batch[-1].kind in TERMINAL:
+                    return
+        # It runs elsewhere, or is over, or another worker took it over from this one.
+        async for batch in self._read(_Follower(user_id, completion_id, position)):
+            yield batch
+
+    async def _read(self, follower: _Follower) -> AsyncGenerator[list[Event]]:
+        await self._look([follower])
+        loop = asyncio.get_running_loop()
+        self._followers.add(follower)
+        try:
+            while True:
+                follower.woken.clear()
+                if batch := follower.found:
+                    follower.position, follower.found = batch[-1].seq, []
+                    yield batch
+                    if batch[-1].kind in TERMINAL:
+                        return
+                elif follower.over:
+                    # Its events are not kept (it was not to be stored, or is erased): the end is all there is to say.
+                    yield [Event(follower.position + 1, "done", {})]
+                    return
+                else:
+                    self._poll()
+                    alarm = loop.call_later(HEARTBEAT_SECONDS, follower.woken.set)
+                    await follower.woken.wait()
+                    alarm.cancel()
+                    if not follower.found and not follower.over:
+                        yield []
+        finally:
+            self._followers.discard(follower)
+
+    def _poll(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._watch(), name="hub")
+
+    async def _watch(self) -> None:
+        try:
+            while self._followers:
+                await asyncio.sleep(POLL_SECONDS)
+                try:
+                    # One that has not taken what was found for it is slow: it gets no more meanwhile.
+                    await self._look([one for one in self._followers if not one.over and not one.found])
+                except EverturnError:
+                    log.warning("the journal could not be read for followers")
+        finally:
+            self._task = None
+
+    async def _look(self, followers: list[_Follower]) -> None:
+        if not followers:
+            return
+        async with self._database.reading() as connection:
+            rows = await events.list_watched(connection, list({one.watch for one in followers}))
+        found: dict[tuple[int, int], list[Event]] = {}
+        over: dict[tuple[int, int], bool] = {}
+        for row in rows:
+            name = row.user_id, row.id
+            over[name] = row.over
+            some = found.setdefault(name, [])
+            if row.seq is not None and (not some or row.seq > some[-1].seq):
+                some += unpack(row.seq, json.loads(row.data))
+        for one in followers:
+            name = one.user_id, one.completion_id
+            after = one.watch.after
+            new = [event for event in found.get(name, ()) if event.seq > after]
+            one.give(new, over=over.get(name, True))
