@@ -119,8 +119,8 @@ class Engine:
 
     async def _finish(self, live: Live, end: End) -> None:
         if live.lost:
-            log.warning("a turn was taken over by another worker")
-            return
+            # The finish is fenced: of one that goes on elsewhere it changes nothing, of an erased one it is the bill.
+            log.warning("a turn was taken over by another worker, or erased")
         finish, tail = close_turn(live, end, self._registry)
         if await self._journal.finish(finish):
             live.publish(tail)
