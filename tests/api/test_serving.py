@@ -15,7 +15,7 @@ from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Match, Reply
 from llmock.testing import LLMockServer
 
-from tests.api.steps import ask_anew, call, ended, stream, text_of
+from tests.api.steps import ask_anew, call, ended, stream, text_of, watch
 from tests.conftest import MakeDatabase, Running, admin_key_for, service_environment
 from tests.servers.service import EVERTURN, UVICORN, Service
 
@@ -96,9 +96,8 @@ async def test_a_stop_waits_for_the_running_answers(
         key = KEY.findall(service.log_text())[0]
         async with httpx2.AsyncClient(base_url=service.url, headers={"x-api-key": key}, verify=False) as client:
             async with client.stream("POST", "/chat/stream", json={"prompt": "Count!"}) as reply:
-                async for line in reply.aiter_lines():
-                    if '"token"' in line:
-                        break
+                events = watch(reply.aiter_lines())
+                assert [(await anext(events)).name for _ in range(2)] == ["completion", "message"]
             service.terminate()
             assert service.wait() == 0
             service.start()
