@@ -1,5 +1,6 @@
 """The schema's version: bringing a database to it, and refusing to serve on another."""
 
+import os
 from pathlib import Path
 
 from sqlalchemy import text
@@ -18,7 +19,10 @@ def upgrade(url: str, revision: str = "head") -> None:
     """
     parsed = async_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(parsed.database)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Talks are nobody else's to read; SQLite gives its -wal and -shm files the same mode.
+        os.close(os.open(path, os.O_CREAT, 0o600))
     _command("upgrade", url, revision)
 
 

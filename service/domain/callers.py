@@ -1,6 +1,7 @@
 """Who is calling, and for whom."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 KeyKind = Literal["user", "service", "admin"]
@@ -16,3 +17,4 @@ class Caller:
     kind: KeyKind
     user_id: int
     scopes: frozenset[Scope]
+    expires_at: datetime | None = None

@@ -7,6 +7,11 @@ from service.domain.history import Line
 LONGEST = 60
 
 
+def title_key(title: str | None) -> str:
+    """What titles are sorted and searched by."""
+    return (title or "").casefold()[:600]
+
+
 def title_of(lines: Sequence[Line]) -> str | None:
     """The first user message on one line, cut at a word; None where there is nothing to name it by."""
     asked = next((line.content for line in lines if line.role == "user"), "")

@@ -15,8 +15,12 @@ from service.repositories.paging import Pager, Sort
 LISTED = [column for column in conversations.c if column.name != "system_prompt"]
 
 
-async def find_conversation(connection: AsyncConnection, user_id: int, conversation_id: int) -> Row[Any] | None:
+async def find_conversation(
+    connection: AsyncConnection, user_id: int, conversation_id: int, *, lock: bool = False
+) -> Row[Any] | None:
+    """`lock`: until the transaction's end nobody else moves its active leaf with a lock of their own."""
     query = select(conversations).where(conversations.c.user_id == user_id, conversations.c.id == conversation_id)
+    query = query.with_for_update() if lock else query
     return (await connection.execute(query)).first()
 
 

@@ -19,7 +19,7 @@ async def find_credentials(connection: AsyncConnection, key_id: int) -> Row[Any]
     """What a key is verified by, whoever owns it: id, user_id, kind, scopes, hash, live, role, disabled."""
     query = (
         select(
-            keys.c.id, keys.c.user_id, keys.c.kind, keys.c.scopes, keys.c.hash, _live.label("live"),
+            keys.c.id, keys.c.user_id, keys.c.kind, keys.c.scopes, keys.c.hash, keys.c.expires_at, _live.label("live"),
             users.c.role, users.c.disabled,
         )
         .join(users, users.c.id == keys.c.user_id)
@@ -58,6 +58,12 @@ async def edit_key(connection: AsyncConnection, user_id: int, key_id: int, value
     """Change columns; False where there is no such key."""
     change = update(keys).where(keys.c.user_id == user_id, keys.c.id == key_id).values(dict(values))
     return (await connection.execute(change)).rowcount > 0
+
+
+async def revoke_service_keys(connection: AsyncConnection, user_id: int) -> None:
+    """End the keys of a user that act for others. Admin keys fall to user keys with the role by themselves."""
+    where = (keys.c.user_id == user_id, keys.c.kind == "service", keys.c.revoked_at.is_(None))
+    await connection.execute(update(keys).where(*where).values(revoked_at=now()))
 
 
 async def revoke_key(connection: AsyncConnection, user_id: int, key_id: int) -> bool:

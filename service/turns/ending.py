@@ -1,5 +1,6 @@
 """From how a run ended to the rows and events that record it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -8,6 +9,7 @@ from typing import Any
 from service.domain.events import Event
 from service.domain.history import Line, estimate_prompt, estimate_tokens
 from service.domain.meters import Cost, Meters, to_dollars
+from service.domain.text import clean
 from service.errors import EverturnError, ProviderRefused, ProviderUnavailable
 from service.providers.base import Ending, ProviderFailure
 from service.providers.registry import Registry
@@ -15,6 +17,7 @@ from service.repositories.turns import Finish
 from service.turns.journal import event_row
 from service.turns.live import Live, Turn
 
+MOST_TOKENS = 1_000_000_000
 INCOMPLETE_REASONS = ("length", "content_filter")
 
 
@@ -53,22 +56,29 @@ def ids_of(turn: Turn) -> dict[str, object]:
     }
 
 
-def close_turn(live: Live, end: End, registry: Registry) -> tuple[Finish, list[Event]]:
+@dataclass(frozen=True, slots=True)
+class Closing:
     """The rows that finish a turn, and its last events: those not yet journalled and the terminal one."""
+
+    finish: Finish
+    tail: list[Event]
+    error: EverturnError | None
+
+
+def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]) -> Closing:
+    """How a turn is to be recorded. `pending` are its events that were not given to the journal yet."""
     turn = live.turn
     meters, provenance = _meters(live, end)
     cost = registry.cost(turn.model, meters, datetime.now(UTC))
-    live.outcome = _outcome(live, end, meters, cost)
-    live.error = end.error
-    _add_tail(live, end, live.outcome)
-    tail = live.take_pending()
+    outcome = _outcome(live, end, meters, cost)
+    tail = [*pending, *_tail(live, end, outcome)]
     answer = {
         "user_id": turn.user_id,
         "id": turn.message_id,
         "completion_id": turn.completion_id,
         "content": live.answer.content,
         "reasoning": live.answer.reasoning_content,
-        "status": live.outcome["status"],
+        "status": outcome["status"],
     }
     entry = {
         "user_id": turn.user_id,
@@ -85,23 +95,24 @@ def close_turn(live: Live, end: End, registry: Registry) -> tuple[Finish, list[E
         "price_version": cost.version,
         "provenance": provenance,
     }
-    return Finish(
-        outcome=live.outcome,
+    finish = Finish(
+        outcome=outcome,
         answer=answer if turn.message_id else None,
         attempt=_attempt(live, end),
         events=event_row(turn, tail) if turn.message_id else None,
         entry=entry,
-    ), tail
+    )
+    return Closing(finish, tail, end.error)
 
 
-def usage_of(outcome: dict[str, Any]) -> dict[str, Any]:
+def usage_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """The disjoint meters and the cost of an outcome, as callers see them."""
     return {name: outcome[name] for name in Meters.__slots__} | {"cost_usd": to_dollars(outcome["cost_nano"])}
 
 
 def _meters(live: Live, end: End) -> tuple[Meters, str]:
     """What was used, and who says so. Where a provider sent no usage it is estimated; a call refused used nothing."""
-    if end.ending and end.ending.meters:
+    if end.ending and end.ending.meters and _is_sane(end.ending.meters):
         return end.ending.meters, "provider"
     if not live.answer and not end.ending:
         return Meters(), "estimated"
@@ -111,6 +122,11 @@ def _meters(live: Live, end: End) -> tuple[Meters, str]:
     return Meters(
         input_tokens=estimate_prompt(prompt), output_tokens=written + thought, reasoning_tokens=thought
     ), "estimated"
+
+
+def _is_sane(meters: Meters) -> bool:
+    """No model reads or writes so much in one call: such a count is a provider's mistake, not a bill."""
+    return all(0 <= getattr(meters, name) <= MOST_TOKENS for name in Meters.__slots__)
 
 
 def _outcome(live: Live, end: End, meters: Meters, cost: Cost) -> dict[str, Any]:
@@ -133,13 +149,13 @@ def _outcome(live: Live, end: End, meters: Meters, cost: Cost) -> dict[str, Any]
     }
 
 
-def _add_tail(live: Live, end: End, outcome: dict[str, Any]) -> None:
+def _tail(live: Live, end: End, outcome: dict[str, Any]) -> list[Event]:
     if end.error:
         problem = {"status": end.error.status, "code": end.error.code, "title": end.error.title}
-        live.add("error", {**problem, "detail": end.error.detail, **ids_of(live.turn)})
-        return
-    live.add("usage", {**usage_of(outcome), "finish_reason": outcome["finish_reason"]})
-    live.add("done", {"status": outcome["status"], "finish_reason": outcome["finish_reason"]})
+        return [Event(live.next_seq, "error", {**problem, "detail": end.error.detail, **ids_of(live.turn)})]
+    ended = {"status": outcome["status"], "finish_reason": outcome["finish_reason"]}
+    usage = {**usage_of(outcome), "finish_reason": outcome["finish_reason"]}
+    return [Event(live.next_seq, "usage", usage), Event(live.next_seq + 1, "done", ended)]
 
 
 def _attempt(live: Live, end: End) -> dict[str, Any]:
@@ -149,7 +165,7 @@ def _attempt(live: Live, end: End) -> dict[str, Any]:
         "completion_id": turn.completion_id,
         "number": turn.attempt,
         "status": end.status(live),
-        "upstream_id": end.ending.upstream_id if end.ending else None,
+        "upstream_id": clean(end.ending.upstream_id)[:200] if end.ending and end.ending.upstream_id else None,
         "error_kind": end.failure.kind if end.failure else None,
         "error_detail": end.error.detail[:1000] if end.error else None,
     }

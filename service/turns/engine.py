@@ -121,11 +121,21 @@ class Engine:
         if live.lost:
             # The finish is fenced: of one that goes on elsewhere it changes nothing, of an erased one it is the bill.
             log.warning("a turn was taken over by another worker, or erased")
-        finish, tail = close_turn(live, end, self._registry)
-        if await self._journal.finish(finish):
-            live.publish(tail)
+        pending = live.take_pending()
+        closing = close_turn(live, end, registry=self._registry, pending=pending)
+        try:
+            won = await self._journal.finish(closing.finish)
+        except EverturnError as refusal:
+            # The database takes nothing of this end: then the turn ends with what is surely writable.
+            broken = EverturnError("The end of this turn could not be stored as it was.", facts=ids_of(live.turn))
+            log.error("an end was refused: %s", refusal.code)
+            closing = close_turn(live, End(error=broken), registry=self._registry, pending=pending)
+            won = await self._journal.finish(closing.finish)
+        if won:
+            live.close(closing.finish.outcome, closing.error, closing.tail)
         else:
             live.lose()
+            live.error = WorkerLost("The turn was erased, or another worker has it.", facts=ids_of(live.turn))
 
     async def _run(self, live: Live) -> End:
         """The turn's outermost edge: whatever happens is an end that gets recorded."""

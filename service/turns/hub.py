@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from service.db.engine import Database
 from service.domain.events import TERMINAL, Event, unpack
-from service.errors import EverturnError
+from service.errors import EverturnError, NotFound
 from service.repositories import events
 from service.repositories.events import Watch
 from service.turns.engine import Engine
@@ -29,16 +29,27 @@ class _Follower:
     position: int
     found: list[Event] = field(default_factory=list)
     over: bool = False
+    erased: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def watch(self) -> Watch:
         return Watch(self.user_id, self.completion_id, self.position + len(self.found))
 
-    def give(self, new: list[Event], *, over: bool) -> None:
+    def last(self) -> Event:
+        """The end of a turn whose events are not kept: it was not to be stored, or was erased."""
+        if not self.erased:
+            return Event(self.position + 1, "done", {})
+        gone = NotFound(f"Completion {self.completion_id} was erased.")
+        problem = {"status": gone.status, "code": gone.code, "title": gone.title, "detail": gone.detail}
+        return Event(self.position + 1, "error", {**problem, "completion_id": self.completion_id})
+
+    def give(self, new: list[Event], over: bool | None) -> None:
+        """`over` is None where the completion is not there any more."""
         self.found += new
-        self.over = over
-        if new or over:
+        self.erased = over is None
+        self.over = over is not False
+        if new or self.over:
             self.woken.set()
 
 
@@ -83,8 +94,7 @@ class Hub:
                     if batch[-1].kind in TERMINAL:
                         return
                 elif follower.over:
-                    # Its events are not kept (it was not to be stored, or is erased): the end is all there is to say.
-                    yield [Event(follower.position + 1, "done", {})]
+                    yield [follower.last()]
                     return
                 else:
                     self._poll()
@@ -129,4 +139,4 @@ class Hub:
             name = one.user_id, one.completion_id
             after = one.watch.after
             new = [event for event in found.get(name, ()) if event.seq > after]
-            one.give(new, over=over.get(name, True))
+            one.give(new, over.get(name))

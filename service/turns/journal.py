@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from pydantic_core import to_json
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from service.db.engine import Database
 from service.domain.events import Event, pack
@@ -22,6 +22,8 @@ BATCH = 128
 LINGER_SECONDS = 0.004
 BACKLOG_CHARS = 1_000_000
 BEGIN_RETRIES = 2
+# What the database, its driver or the encoding of a row may raise about the row itself.
+REFUSALS = (SQLAlchemyError, ValueError, TypeError, ArithmeticError)
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -141,7 +143,7 @@ class Journal:
             written = await self._commit(work)
         except DatabaseUnavailable:
             await self._outlast(work)
-        except (DBAPIError, ValueError) as error:
+        except REFUSALS as error:
             await self._isolate(work, error)
         else:
             await self._settle(work, written)
@@ -157,7 +159,7 @@ class Journal:
                 return await turns.write_at_once(connection, flush, self._lease_seconds)
         return await self._database.in_thread(lambda one: turns.write_in_turn(one, flush, self._lease_seconds))
 
-    async def _isolate(self, work: _Work, error: DBAPIError | ValueError) -> None:
+    async def _isolate(self, work: _Work, error: Exception) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
         parts = work.split()
         if _is_rollback(error) or len(parts) > 1:
@@ -183,7 +185,7 @@ class Journal:
                         work = _refuse_begins(work, error)
                     if not work:
                         break
-                except (DBAPIError, ValueError) as error:
+                except REFUSALS as error:
                     await self._isolate(work, error)
                     break
                 else:

@@ -1,7 +1,7 @@
 """A turn that runs in this worker: its identity, what came so far, and those who follow it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -45,7 +45,7 @@ class Live:
     started: float = field(default_factory=monotonic)
     first_token: float | None = None
     next_seq: int = 1
-    outcome: dict[str, Any] | None = None
+    outcome: Mapping[str, Any] | None = None
     error: EverturnError | None = None
     begun: bool = False
     lost: bool = False
@@ -78,6 +78,11 @@ class Live:
         self.events += events
         for waiting in self._waiting:
             waiting.set()
+
+    def close(self, outcome: Mapping[str, Any], error: EverturnError | None, tail: list[Event]) -> None:
+        """The end is committed."""
+        self.outcome, self.error = outcome, error
+        self.publish(tail)
 
     def lose(self) -> None:
         """The turn is not this worker's any more: whatever it hears is nobody's."""

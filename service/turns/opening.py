@@ -5,6 +5,7 @@ from typing import Any
 
 from service.db.ids import Ids
 from service.domain.history import Line
+from service.domain.titles import title_key
 from service.domain.tree import Place, Position, place
 from service.providers.base import Call, ChatMessage, Model
 from service.repositories.messages import row_of
@@ -133,7 +134,7 @@ def _conversation(opening: Opening, turn: Turn, added: int) -> tuple[Row | None,
     }
     if opening.branch:
         return None, row
-    return {**row, "title": opening.title, "title_key": (opening.title or "").lower(), "system_prompt": None}, None
+    return {**row, "title": opening.title, "title_key": title_key(opening.title), "system_prompt": None}, None
 
 
 def _messages(opening: Opening, turn: Turn, places: list[Place]) -> list[Row]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from service.db.engine import Database
 from service.domain.filters import CompletionFilter
 from service.domain.history import MOST_MESSAGES, Line, assemble, fit, window_for
@@ -154,16 +156,24 @@ class Completions:
                 position = await messages.find_position(connection, request.user_id, conversation_id, leaf_id)
                 if position is None:
                     raise NotFound(f"There is no message {leaf_id} in conversation {conversation_id}.")
+                if request.parent_id is None and not position.tip:
+                    await self._check_leaf(connection, request, leaf_id)
                 history = await messages.read_branch(
                     connection, request.user_id, conversation_id, leaf=position, limit=MOST_MESSAGES
                 )
-        if history and history[-1].status == "in_progress":
+        if any(row.status == "in_progress" for row in history):
             raise ConversationBusy(
                 "The conversation is being answered: wait for the answer, or send after another `parent_id`."
             )
         before = assemble((Line(row.role, row.content) for row in history), talk.system_prompt)
         model = await self._model(request.model or talk.model)
         return self._opening(request, model, (*before, *request.lines), Branch(conversation_id, position))
+
+    async def _check_leaf(self, connection: AsyncConnection, request: Request, leaf_id: int) -> None:
+        """Raises Conflict where the leaf moved while it was read: it was followed, and that was not to be a branch."""
+        talk = await conversations.find_conversation(connection, request.user_id, request.conversation_id or 0)
+        if talk is None or talk.active_leaf_id != leaf_id:
+            raise Conflict("The conversation changed meanwhile; read it and send again.")
 
     def _opening(self, request: Request, model: Model, lines: tuple[Line, ...], branch: Branch | None) -> Opening:
         prompt, dropped = fit(lines, window_for(model.max_tokens, request.sampling.max_tokens))

@@ -13,6 +13,7 @@ from service.db.ids import Ids
 from service.domain.filters import ConversationFilter
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
+from service.domain.titles import title_key
 from service.domain.tree import place
 from service.errors import NotFound
 from service.repositories import conversations as rows
@@ -123,11 +124,6 @@ class Conversations:
             raise not_found(conversation_id)
         tags = await rows.list_tags(connection, user_id, [conversation_id])
         return _conversation(row, tags.get(conversation_id, []), row.system_prompt)
-
-
-def title_key(title: str | None) -> str:
-    """What titles are sorted and searched by."""
-    return (title or "").casefold()[:600]
 
 
 def not_found(conversation_id: int) -> NotFound:

@@ -99,6 +99,7 @@ class Keys:
         _check_draft(draft)
         if creator is not None:
             _check_reach(draft.kind, draft.scopes, creator)
+            _check_life(draft, creator)
         key_id = (await self._ids.take("key"))[0]
         token = make_token(key_id)
         try:
@@ -172,6 +173,7 @@ class Keys:
     def forget(self) -> None:
         """Verify every key anew: what it may do has changed."""
         self._known.clear()
+        self._refused.clear()
 
     def _row(self, user_id: int, token: str, key_id: int, draft: KeyDraft) -> dict[str, Any]:
         return {
@@ -201,10 +203,15 @@ def _check_reach(kind: KeyKind, scopes: tuple[Scope, ...], creator: Caller) -> N
         raise Forbidden(f"Your key has not the scope {', '.join(wider)}, so it cannot give it.")
 
 
+def _check_life(draft: KeyDraft, creator: Caller) -> None:
+    if creator.expires_at is not None and (draft.expires_at is None or draft.expires_at > creator.expires_at):
+        raise Forbidden("Your key expires, so one that it makes must expire by then.")
+
+
 def _caller(row: Row[Any]) -> Caller:
     # An admin's key is worth no more than its owner's role is now.
     kind: KeyKind = "user" if row.kind == "admin" and row.role != "admin" else row.kind
-    return Caller(row.id, kind, row.user_id, frozenset(row.scopes))
+    return Caller(row.id, kind, row.user_id, frozenset(row.scopes), row.expires_at)
 
 
 def _key(row: Row[Any]) -> Key:

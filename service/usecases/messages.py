@@ -123,7 +123,7 @@ class Messages:
         """Delete a message and all that follows it; its parent becomes the active leaf if the leaf went. → how many."""
         async with self._database.transaction() as connection:
             row = await self._row(connection, user_id, message_id)
-            talk = await self._conversation(connection, user_id, row.conversation_id)
+            talk = await self._conversation(connection, user_id, row.conversation_id, lock=True)
             gone = await rows.delete_subtree(connection, user_id, message_id)
             leaf = talk.active_leaf_id
             if leaf and await rows.find_message(connection, user_id, leaf) is None:
@@ -151,7 +151,7 @@ class Messages:
     async def _parent(
         self, connection: AsyncConnection, user_id: int, conversation_id: int, parent_id: int | None
     ) -> Position | None:
-        talk = await self._conversation(connection, user_id, conversation_id)
+        talk = await self._conversation(connection, user_id, conversation_id, lock=True)
         chosen = talk.active_leaf_id if parent_id is None else parent_id
         if chosen is None:
             return None
@@ -160,8 +160,10 @@ class Messages:
             raise NotFound(f"There is no message {chosen} in conversation {conversation_id}.")
         return found
 
-    async def _conversation(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Row[Any]:
-        row = await conversations.find_conversation(connection, user_id, conversation_id)
+    async def _conversation(
+        self, connection: AsyncConnection, user_id: int, conversation_id: int, *, lock: bool = False
+    ) -> Row[Any]:
+        row = await conversations.find_conversation(connection, user_id, conversation_id, lock=lock)
         if row is None:
             raise NotFound(f"There is no conversation {conversation_id}.")
         return row

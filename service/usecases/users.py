@@ -17,6 +17,7 @@ from service.domain.paging import Ask, Page
 from service.domain.recent import Recent
 from service.errors import Conflict, Duplicate, Forbidden, NotFound, Unprocessable
 from service.repositories import users as rows
+from service.repositories.keys import revoke_service_keys
 from service.repositories.paging import Pager
 
 Role = Literal["user", "admin"]
@@ -148,11 +149,14 @@ class Users:
         """Change what only an admin may; None leaves it. Raises NotFound, Conflict for the last admin."""
         values: dict[str, Any] = {"role": role, "disabled": disabled}
         async with self._database.transaction() as connection:
+            before = await rows.find_user(connection, user_id)
             if role == "user" or disabled:
                 await self._keep_an_admin(connection, user_id)
             given = {name: value for name, value in values.items() if value is not None}
             if not await rows.edit_user(connection, user_id, given):
                 raise not_found(user_id)
+            if role == "user" and before is not None and before.role == "admin":
+                await revoke_service_keys(connection, user_id)
             if tags is not None:
                 await rows.set_tags(connection, user_id, tags)
             changed = await self._read(connection, user_id)

@@ -141,8 +141,8 @@ async def test_second_finish_changes_nothing(house: House) -> None:
     await live.finished.wait()
     again = Live(live.turn)
     again.hear([Delta("text", "something else")])
-    finish, _ = close_turn(again, End(ending=ENDING), house.registry)
-    assert not await house.engine._journal.finish(finish)
+    closing = close_turn(again, End(ending=ENDING), registry=house.registry, pending=again.take_pending())
+    assert not await house.engine._journal.finish(closing.finish)
     (row,) = await house.rows("SELECT content FROM messages WHERE role = 'assistant'")
     assert row.content == "Hello"
     assert (await house.rows("SELECT count(*) FROM ledger_entries"))[0][0] == 1

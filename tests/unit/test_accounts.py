@@ -155,6 +155,25 @@ async def test_an_admins_key_falls_with_the_role(core: Core, admin: Caller, data
     assert (await elsewhere(database_url, made.token)).kind == "user"
 
 
+async def test_a_demoted_admins_service_key_ends(core: Core, admin: Caller, database_url: str) -> None:
+    second = await core.users.create(UserDraft("second", role="admin"))
+    made = await core.keys.create(second.id, KeyDraft(kind="service"), admin)
+    await core.users.govern(second.id, tags=["kept"])
+    assert (await elsewhere(database_url, made.token)).kind == "service"
+    await core.users.govern(second.id, role="user")
+    with pytest.raises(Unauthenticated):
+        await elsewhere(database_url, made.token)
+
+
+async def test_a_key_that_expires_makes_none_that_lives_longer(core: Core, admin: Caller) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    brief = replace(admin, expires_at=soon)
+    for later in (None, soon + timedelta(seconds=1)):
+        with pytest.raises(Forbidden):
+            await core.keys.create(admin.user_id, KeyDraft(expires_at=later), brief)
+    assert (await core.keys.create(admin.user_id, KeyDraft(expires_at=soon), brief)).key.expires_at == soon
+
+
 @pytest.mark.parametrize(
     ("kind", "scopes", "creator"),
     [

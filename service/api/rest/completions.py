@@ -1,10 +1,11 @@
 """Completions as records."""
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime
 
 from service.api.body import StrictRoute
 from service.api.deps import Owner, PathOwner, Services, allow, services
@@ -25,6 +26,17 @@ Use = Annotated[Services, Depends(services)]
 Asked = Annotated[Ask, Depends(asked())]
 
 
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC. Raises ValueError for one that no calendar there has."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a moment between the years 1 and 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The query parameters that narrow a list of completions."""
@@ -35,8 +47,8 @@ class Chosen:
     temperature: Annotated[float | None, Query(ge=0, le=2, allow_inf_nan=False)] = None
     max_tokens: Annotated[int | None, Query(ge=1, le=10_000_000)] = None
     conversation_id: Annotated[int | None, Query(ge=1, le=2**53 - 1)] = None
-    since: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None
-    until: Annotated[AwareDatetime | None, Query(description="Created before.")] = None
+    since: Annotated[Moment | None, Query(description="Created then or later.")] = None
+    until: Annotated[Moment | None, Query(description="Created before.")] = None
     sort: Annotated[Literal["recent", "oldest"], Query()] = "recent"
 
     def of(self, user_id: int | None) -> CompletionFilter:
