@@ -1,17 +1,15 @@
 """Messages: one node each of a conversation's tree."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     BindParameter,
-    Integer,
     Row,
     Select,
-    and_,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -49,8 +47,7 @@ async def read_branch(
 ) -> list[Row[Any]]:
     """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: role, content, status."""
     low = max(0, leaf.depth - limit + 1)
-    names = {"owner": user_id, "talk": conversation_id, "leaf": leaf.id, "from": low, "to": leaf.depth}
-    return list(await connection.execute(SPOKEN, names))
+    return await _read_depths(connection, user_id, conversation_id, leaf=leaf, low=low, high=leaf.depth, query=SPOKEN)
 
 
 async def page_branch(
@@ -63,15 +60,14 @@ async def page_branch(
     conversation_id: int,
     recent: bool,
 ) -> Page[Row[Any]]:
-    """A page of the branch that ends in a leaf, in two statements with the leaf's. Raises BadCursor.
+    """A page of the branch that ends in a leaf. Raises BadCursor.
 
     Each depth has one message of the branch, so a page is a stretch of depths: its cost is its own length and the
     branch's turnings, wherever it lies.
     """
     scope = ("branch", user_id, conversation_id, recent)
     low, high = _stretch(ask, pager, scope, leaf=leaf, recent=recent)
-    names = {"owner": user_id, "talk": conversation_id, "leaf": leaf.id, "from": low, "to": high}
-    rows = list(await connection.execute(STRETCH, names)) if low <= high else []
+    rows = await _read_depths(connection, user_id, conversation_id, leaf=leaf, low=low, high=high, query=SHOWN_OF_LINE)
     if recent:
         rows.reverse()
     below, above = low > 0, high < leaf.depth
@@ -178,24 +174,34 @@ def _stretch(ask: Ask, pager: Pager, scope: Sequence[object], *, leaf: Position,
     return max(low, 0), min(high, leaf.depth)
 
 
-def _branch(*columns: Any) -> Select[Any]:
-    """The messages of a branch, with bound `owner`, `talk`, `leaf` and the depths `from` and `to`, by depth.
+async def _read_depths(
+    connection: AsyncConnection, owner: int, talk: int, *, leaf: Position, low: int, high: int, query: Select[Any]
+) -> list[Row[Any]]:
+    """The branch's messages at these depths, inclusive, in order.
 
-    The bounds are the index's own: a filter beside them would read all of a line to give a page of it.
+    One statement finds the branch's lines, and one for each that has a part in this reads a range of the unique index:
+    joined into one, Postgres would rather read the whole talk.
     """
-    lines = _branch_lines()
-    low, high = bindparam("from", type_=Integer), bindparam("to", type_=Integer)
+    if low > high:
+        return []
+    names = {"owner": owner, "talk": talk}
+    lines = await connection.execute(LINES, names | {"leaf": leaf.id})
+    parts = [(line.line_id, max(low, line.low), min(high, line.high)) for line in lines]
+    rows: list[Row[Any]] = []
+    for line_id, first, last in sorted((part for part in parts if part[1] <= part[2]), key=itemgetter(1)):
+        rows += await connection.execute(query, names | {"line": line_id, "first": first, "last": last})
+    return rows
+
+
+def _of_line(*columns: Any) -> Select[Any]:
+    """A range of one line, with bound `owner`, `talk`, `line`, `first` and `last`."""
     here = (
-        messages.c.line_id == lines.c.line_id,
-        messages.c.depth >= case((lines.c.low > low, lines.c.low), else_=low),
-        messages.c.depth <= case((lines.c.high < high, lines.c.high), else_=high),
+        messages.c.user_id == bindparam("owner"),
+        messages.c.conversation_id == bindparam("talk"),
+        messages.c.line_id == bindparam("line"),
+        messages.c.depth.between(bindparam("first"), bindparam("last")),
     )
-    return (
-        select(*columns)
-        .join_from(lines, messages, and_(*here))
-        .where(messages.c.user_id == bindparam("owner"), messages.c.conversation_id == bindparam("talk"))
-        .order_by(messages.c.depth)
-    )
+    return select(*columns).where(*here).order_by(messages.c.depth)
 
 
 def _count(user_id: int, conversation_id: int | None) -> Select[Any]:
@@ -220,6 +226,7 @@ def _position() -> Select[Any]:
 
 
 # Built once: building costs more than running.
-STRETCH = _branch(*SHOWN)
-SPOKEN = _branch(messages.c.role, messages.c.content, messages.c.status)
+LINES = select(_branch_lines())
+SPOKEN = _of_line(messages.c.role, messages.c.content, messages.c.status)
+SHOWN_OF_LINE = _of_line(*SHOWN)
 POSITION = _position()
