@@ -107,7 +107,7 @@ LISTINGS: dict[str, tuple[Listing, int, int]] = {
     "messages": (lambda h, ask: h.messages.page(h.user_id, ask, conversation_id=None, recent=True), 2, 1),
     "messages of a conversation": (of_talk, 3, 2),
     # The branch's length is its leaf's depth: nothing is counted by number either.
-    "branch": (lambda h, ask: h.messages.page_branch(h.user_id, h.talk, ask, recent=False), 3, 3),
+    "branch": (lambda h, ask: h.messages.page_branch(h.user_id, h.talk, ask, recent=False), 4, 4),
     "completions": (lambda h, ask: h.completions.page(CompletionFilter(h.user_id), ask), 2, 1),
     "completions of all": (lambda h, ask: h.completions.page(CompletionFilter(None), ask), 2, 1),
     "keys": (lambda h, ask: h.core.keys.page(h.user_id, ask), 2, 1),
