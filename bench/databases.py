@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 
 import asyncpg  # type: ignore[import-untyped]  # it ships none
 
-from bench.postgres import server
 from bench.processes import BenchError
+from tests.servers import postgres as servers
 
 Kind = Literal["sqlite", "postgres"]
 Use = Literal["turns", "floor", "listing"]
@@ -54,13 +54,19 @@ def postgres() -> Iterator[str]:
     Raises BenchError where it would not sync its commits: such figures would flatter.
     """
     given = os.environ.get("EVERTURN_BENCH_POSTGRES", "").rstrip("/")
-    with nullcontext(given) if given else server() as url:
+    with nullcontext(given) if given else _own_server() as url:
         _check_durable(url)
         _drop(url)
         try:
             yield url
         finally:
             _drop(url)
+
+
+@contextmanager
+def _own_server() -> Iterator[str]:
+    with servers.postgres() as server:
+        yield server.url("").rstrip("/")
 
 
 def stored(url: str, text: str) -> Stored:

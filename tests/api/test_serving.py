@@ -53,8 +53,10 @@ def test_the_first_start_prints_a_key_once_and_a_curl_that_works(
         before = len(service.log_text())
         service.start()
         assert not KEY.search(service.log_text()[before:])
-    pepper = tmp_path / "data" / "pepper"
-    assert stat.S_IMODE(pepper.stat().st_mode) == 0o600
+    data = tmp_path / "data"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in data.iterdir()} == {0o600}
+    assert {"pepper", "everturn.db"} <= {file.name for file in data.iterdir()}
 
 
 @pytest.fixture
