@@ -7,8 +7,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from service.db.all_tables import metadata
 from service.db.engine import async_url
-from service.db.tables import metadata
 
 LOCK = 0x45766572747572  # "Evertur": the advisory lock's number
 SECONDS_FOR_A_LOCK = 10

@@ -1,4 +1,4 @@
-"""Every table, as SQLAlchemy Core metadata; the migrations are compared with it by a test.
+"""The tables of accounts, conversations and turns; the migrations are compared with them by a test.
 
 A row that a user owns has `user_id` first in its primary key, and foreign keys between owned rows carry it, so that the
 database itself refuses a message in somebody else's conversation.
@@ -10,11 +10,9 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Float,
-    ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -26,38 +24,8 @@ from sqlalchemy import (
     true,
 )
 
-from service.db.types import Id, Instant, Json, now
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
-
-CONVERSATION = ["conversations.user_id", "conversations.id"]
-COMPLETION = ["completions.user_id", "completions.id"]
-
-
-def owner() -> Column[int]:
-    return Column("user_id", Id, ForeignKey("users.id", ondelete="CASCADE"), nullable=False)
-
-
-def owner_of_parent() -> Column[int]:
-    """For a row that always has an owned parent: the composite foreign key says that the user exists."""
-    return Column("user_id", Id, nullable=False)
-
-
-def moment(name: str) -> Column[object]:
-    return Column(name, Instant, nullable=False, server_default=now())
-
-
-def owned_by(parent: list[str], *columns: str, ondelete: str = "CASCADE") -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["user_id", *columns], parent, ondelete=ondelete)
-
+from service.db.schema import COMPLETION, CONVERSATION, metadata, moment, owned_by, owner, owner_of_parent
+from service.db.types import Id, Instant, Json
 
 id_blocks = Table(
     "id_blocks",
@@ -209,6 +177,7 @@ completions = Table(
     Column("worker", String(64)),
     Column("epoch", Integer, nullable=False, server_default="0"),
     Column("lease_expires_at", Instant),
+    Column("cancel_requested_at", Instant),
     moment("created_at"),
     Column("finished_at", Instant),
     PrimaryKeyConstraint("user_id", "id"),

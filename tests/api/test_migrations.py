@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from service.db.all_tables import metadata
 from service.db.engine import Database
 from service.db.migrate import SCHEMA, check, downgrade, upgrade
-from service.db.tables import metadata
 from tests.conftest import PEPPER
 from tests.servers.service import EVERTURN, UVICORN, Service, run_everturn
 

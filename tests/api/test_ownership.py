@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Table, insert, text
 from sqlalchemy.exc import IntegrityError
 
+from service.db.all_tables import metadata
 from service.db.engine import Database
-from service.db.tables import attempts, completions, conversation_tags, conversations, events, messages, metadata, users
+from service.db.tables import attempts, completions, conversation_tags, conversations, events, messages, users
 
 OWNED = [table for table in metadata.sorted_tables if "user_id" in table.c]
 # Nouns that are addressed by a number of their own.
