@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError
 
 from service import logs
+from service.adapters import shared_local_model
 from service.api.rest.schemas.users import UserIn
 from service.config import Settings
 from service.db import migrate as schema
@@ -24,7 +25,7 @@ from service.db.migrate import verify_schema
 from service.domain.callers import SCOPES, KeyKind, Scope
 from service.domain.paging import Ask
 from service.errors import DatabaseUnavailable, Duplicate, NotFound, Unprocessable
-from service.main import Core, build_core, create_app, database_url, shared_local_model
+from service.main import Core, build_core, create_app, database_url
 from service.usecases.keys import DEFAULT_SCOPES, Key, KeyDraft, NewKey
 from service.usecases.users import Role, User, UserDraft
 

@@ -10,12 +10,13 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import event, insert
 
+from service.adapters import build_registry
 from service.config import Settings
 from service.db.tables import completions
 from service.domain.filters import CompletionFilter, ConversationFilter
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
-from service.main import Core, build_core, build_registry
+from service.main import Core, build_core
 from service.turns.engine import Engine
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations, Draft

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from service.adapters import build_registry
 from service.config import Settings
-from service.main import build_registry
 from service.providers import local
 from service.providers.base import ProviderFailure
 from service.providers.local import ADDRESS_VARIABLE, LocalModel, ModelServer

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from service.adapters import build_registry
 from service.config import Settings
 from service.domain.meters import Prices
 from service.errors import NoModelConfigured, UnknownModel
-from service.main import build_registry
 from service.providers import registry as registry_module
 from service.providers.registry import REFRESH_SECONDS, Registry
 from tests.providers.raw import CHAT, KEY, RawServer, answer, chunked, collect, make_call, stalled
@@ -161,7 +161,7 @@ async def test_provider_of_the_registry_answers(raw: RawServer) -> None:
 
 def test_no_sdk_is_imported_to_serve() -> None:
     code = (
-        "import sys, service.main as m, service.config as c; m.build_registry(c.Settings());"
+        "import sys, service.adapters as m, service.config as c; m.build_registry(c.Settings());"
         "print(sorted({n.split('.')[0] for n in sys.modules} & {'openai', 'anthropic', 'httpx2', 'xllamacpp'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
