@@ -116,6 +116,7 @@ def _declared_models(declared: tuple[ModelSettings, ...], names: set[str]) -> It
             log.warning("The model %s is left out: its provider %s is not configured.", model.id, model.provider)
             continue
         upstream = model.upstream or model.id.removeprefix(f"{model.provider}/")
+        prices = _own_prices(model)
         yield Model(
             id=model.id,
             provider=model.provider,
@@ -123,7 +124,8 @@ def _declared_models(declared: tuple[ModelSettings, ...], names: set[str]) -> It
             source="settings",
             max_tokens=model.max_tokens,
             max_output_tokens=model.max_output_tokens,
-            prices=_own_prices(model),
+            prices=prices,
+            price_version=prices.digest if prices else "",
             refused_parameters=known_refusals(upstream),
         )
 

@@ -33,6 +33,7 @@ from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
+from service.usecases.models import Models
 from service.usecases.users import Users
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         registry = build_registry(settings)
         engine = Engine(core.database, core.ids, registry, lease_seconds=settings.lease_seconds)
         recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=settings.lease_seconds)
-        app.state.services = build_services(settings, core, registry, engine)
+        app.state.services = served = build_services(settings, core, registry, engine)
         try:
             await _check_schema(core.database)
             await registry.start()
+            await served.models.start()
             await engine.start()
             recovery.start()
             # Full collections over what stays for good cost tens of milliseconds each.
@@ -76,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
         finally:
             recovery.stop()
+            served.models.stop()
             await engine.drain(settings.drain_seconds)
             await registry.close()
             await core.close()
@@ -128,6 +131,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         messages=Messages(core.database, core.ids, core.pager),
         completions=Completions(core.database, core.pager, registry, engine),
         catalog=Catalog(registry, core.cursors),
+        models=Models(core.database, registry),
         engine=engine,
         hub=Hub(core.database, engine),
         database=core.database,

@@ -18,6 +18,7 @@ from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
+from service.usecases.models import Models
 from service.usecases.users import Users
 
 LARGEST = 2**53 - 1
@@ -34,6 +35,7 @@ class Services:
     messages: Messages
     completions: Completions
     catalog: Catalog
+    models: Models
     engine: Engine
     hub: Hub
     database: Database

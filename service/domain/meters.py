@@ -1,7 +1,8 @@
 """What a model call used, in disjoint meters, and what that costs in nano-dollars."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from hashlib import sha256
 
 NANO = Decimal(1_000_000_000)
 MILLION = Decimal(1_000_000)
@@ -33,6 +34,12 @@ class Prices:
     output: Decimal
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+
+    @property
+    def digest(self) -> str:
+        """Names these prices in a ledger entry, where nobody counts their versions."""
+        said = ("-" if price is None else format(price.normalize(), "f") for price in astuple(self))
+        return sha256("/".join(said).encode()).hexdigest()[:12]
 
     def cost(self, meters: Meters) -> int:
         """The cost in nano-dollars, rounded half to even once, at the end."""

@@ -8,7 +8,7 @@ from service.domain.meters import Meters, Prices
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
-ModelSource = Literal["settings", "genai-prices", "discovered", "local"]
+ModelSource = Literal["database", "settings", "genai-prices", "discovered", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class Model:
     """A language model that can be asked. None: nobody has said.
 
     `id` is this service's name for it and `upstream` the provider's own. `max_tokens` is the context window.
-    `prices` are the administrator's own. `refused_parameters` name what the model is known to refuse.
+    `prices` are the administrator's own; `price_source` and `price_version` say where they stand and which ones they
+    are. `refused_parameters` name what the model is known to refuse.
     """
 
     id: str
@@ -26,6 +27,8 @@ class Model:
     max_tokens: int | None = None
     max_output_tokens: int | None = None
     prices: Prices | None = None
+    price_source: str = "settings"
+    price_version: str = ""
     streaming: bool | None = True
     tools: bool | None = None
     images: bool | None = None

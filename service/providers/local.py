@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from service.domain.meters import Prices
 from service.providers import local_server
 from service.providers.base import Model, ProviderFailure
 
@@ -28,6 +30,8 @@ LOCAL_MODEL: Final = Model(
     tools=False,
     images=False,
     reasoning=False,
+    prices=Prices(Decimal(0), Decimal(0)),
+    price_source="local",
 )
 
 

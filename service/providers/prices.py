@@ -38,14 +38,12 @@ class PriceBook:
         self._version = ""
 
     def cost(self, model: Model, meters: Meters, at: datetime) -> Cost:
-        """What a call made at `at` (aware) cost: own prices first, a local model nothing, then the published ones.
+        """What a call made at `at` (aware) cost: its own prices first, then the published ones.
 
         `Cost(None, "unpriced")` where nobody knows both an input and an output price.
         """
         if model.prices is not None:
-            return Cost(model.prices.cost(meters), "settings")
-        if model.source == "local":
-            return Cost(0, "local")
+            return Cost(model.prices.cost(meters), model.price_source, model.price_version)
         info = self._find(model.provider, model.upstream)
         nano = None if info is None else _cost_of(info.get_prices(at), meters)
         return UNPRICED if nano is None else Cost(nano, "genai-prices", self._version)
@@ -54,8 +52,6 @@ class PriceBook:
         """Dollars per million tokens at `at`, those of the lowest tier where tokens cost more in long requests."""
         if model.prices is not None:
             return model.prices
-        if model.source == "local":
-            return Prices(Decimal(0), Decimal(0))
         info = self._find(model.provider, model.upstream)
         return None if info is None else _linear(info.get_prices(at), 0)
 

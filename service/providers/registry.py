@@ -10,8 +10,9 @@ from datetime import datetime
 from service.domain.meters import Cost, Meters, Prices
 from service.errors import NoModelConfigured, UnknownModel
 from service.providers.base import Model, Provider, ProviderFailure
-from service.providers.catalog import PREFERRED, undated
+from service.providers.catalog import PREFERRED, able, undated
 from service.providers.local import LocalModel
+from service.providers.overrides import Index, Override, lay
 from service.providers.parameters import known_refusals
 from service.providers.prices import PriceBook
 
@@ -59,8 +60,8 @@ class Registry:
         self._refreshed = float("-inf")
         self._refreshing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._by_id: dict[str, Model] = {}
-        self._by_upstream: dict[str, Model] = {}
+        self._overrides: tuple[Override, ...] = ()
+        self._found = Index({}, {}, {})
         self._index()
 
     def provider_names(self) -> list[str]:
@@ -71,14 +72,14 @@ class Registry:
         """Raises `KeyError` for a name that `provider_names` does not have."""
         return self._sources[name].provider
 
-    def list_models(self, provider: str | None = None) -> list[Model]:
-        """All models, or one provider's, sorted by id."""
-        models = self._by_id.values()
+    def list_models(self, provider: str | None = None, *, disabled: bool = False) -> list[Model]:
+        """All models that can be asked, or those that are switched off; of one provider or of all, sorted by id."""
+        models = (self._found.disabled if disabled else self._found.by_id).values()
         return sorted((m for m in models if provider in (None, m.provider)), key=lambda model: model.id)
 
     def get_model(self, model_id: str) -> Model:
         """The model of this id, of `<provider>/<upstream>`, or a dated release of one. Raises `UnknownModel`."""
-        found = self._by_id.get(model_id) or self._by_upstream.get(model_id) or self._find_dated(model_id)
+        found = self._named(model_id) or self._find_dated(model_id)
         if found is None:
             raise UnknownModel(f"There is no model {model_id[:200]!r}.", facts={"model": model_id[:200]})
         return found
@@ -90,6 +91,11 @@ class Registry:
         except UnknownModel:
             await self.refresh(max_age=REFRESH_SECONDS)
         return self.get_model(model_id)
+
+    def override(self, overrides: Iterable[Override]) -> None:
+        """Lay these over all else that is known; those of before are forgotten."""
+        self._overrides = tuple(overrides)
+        self._index()
 
     def default_model(self) -> Model:
         """The configured default, else a sensible first. Raises `NoModelConfigured`."""
@@ -168,20 +174,25 @@ class Registry:
             log.warning("The models of %s could not be listed: %s", name, failure or "no answer in time")
             return
         self._discovered[name] = tuple(
-            Model(
-                id=f"{name}/{upstream}" if source.prefixed else upstream,
-                provider=name,
-                upstream=upstream,
-                source="discovered",
-                max_tokens=self._book.context(name, upstream),
-                refused_parameters=known_refusals(upstream),
-            )
+            self._bare(f"{name}/{upstream}" if source.prefixed else upstream, name, upstream)
             for upstream in upstreams
             if upstream and len(upstream) <= 200
         )
 
+    def _bare(self, model_id: str, provider: str, upstream: str) -> Model:
+        """A model of which nobody has said more than its names."""
+        bare = Model(
+            id=model_id,
+            provider=provider,
+            upstream=upstream,
+            source="discovered",
+            max_tokens=self._book.context(provider, upstream),
+            refused_parameters=known_refusals(upstream),
+        )
+        return able(bare)
+
     def _index(self) -> None:
-        """Lay the three lists over each other: discovered, published, declared. The first provider keeps an id."""
+        """Lay the lists over each other: discovered, published, declared, overrides. The first provider keeps an id."""
         by_upstream: dict[str, Model] = {}
         for name, source in self._sources.items():
             for model in (*self._discovered.get(name, ()), *source.models):
@@ -193,24 +204,33 @@ class Registry:
         by_id: dict[str, Model] = {}
         for model in by_upstream.values():
             by_id.setdefault(model.id, model)
-        self._by_upstream, self._by_id = by_upstream, by_id
+        mine = (one for one in self._overrides if one.disabled or one.provider in (None, *self._sources))
+        self._found = lay(Index(by_id, by_upstream, {}), mine, self._bare)
+
+    def _named(self, name: str) -> Model | None:
+        return self._found.by_id.get(name) or self._found.by_upstream.get(name)
 
     def _find_dated(self, model_id: str) -> Model | None:
         base = undated(model_id)
-        known = None if base is None else self._by_id.get(base) or self._by_upstream.get(base)
+        known = None if base is None else self._named(base)
         if base is None or known is None or known.provider not in PREFERRED:
             return None
         date = model_id.removeprefix(base)
+        if known.id + date in self._found.disabled:
+            return None
         return replace(known, id=known.id + date, upstream=known.upstream + date)
 
 
 def _override(known: Model, declared: Model) -> Model:
     """The known model under the declared id, with what the administrator said about it."""
+    priced = declared if declared.prices else known
     return replace(
         known,
         id=declared.id,
         source=declared.source,
         max_tokens=declared.max_tokens or known.max_tokens,
         max_output_tokens=declared.max_output_tokens or known.max_output_tokens,
-        prices=declared.prices or known.prices,
+        prices=priced.prices,
+        price_source=priced.price_source,
+        price_version=priced.price_version,
     )

@@ -33,6 +33,7 @@ class Entry:
     images: bool | None
     reasoning: bool | None
     source: str
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,20 @@ class Catalog:
         self._registry = registry
         self._cursors = cursors
 
-    def page(self, provider: str | None, ask: Ask) -> Page[Entry]:
-        """A page of models by id, of one provider or of all. Raises Unprocessable, BadCursor."""
+    def page(self, provider: str | None, ask: Ask, *, disabled: bool = False) -> Page[Entry]:
+        """A page of models by id, of one provider or of all; or of those that are switched off.
+
+        Raises Unprocessable, BadCursor.
+        """
         if provider is not None and provider not in self._registry.provider_names():
             known = ", ".join(self._registry.provider_names()) or "none is configured"
             raise Unprocessable(f"Unknown provider; known: {known}.", loc=("query", "provider"))
-        models = self._registry.list_models(provider)
-        scope = f"models:{provider}"
+        models = self._registry.list_models(provider, disabled=disabled)
+        scope = f"models:{provider}:{disabled}"
         first, last = self._span([model.id for model in models], scope, ask)
         chosen = models[first:last]
         return Page(
-            [self._entry(model) for model in chosen],
+            [self._entry(model, disabled) for model in chosen],
             None if ask.cursor else len(models),
             0 if ask.cursor else ask.skip,
             ask.limit,
@@ -70,11 +74,20 @@ class Catalog:
         """Raises UnknownModel."""
         return self._entry(await self._registry.find_model(model_id))
 
+    def shown(self, model_id: str) -> Entry:
+        """A model that was just changed, also one that is switched off. Raises UnknownModel."""
+        for model in self._registry.list_models(disabled=True):
+            if model.id == model_id:
+                return self._entry(model, True)
+        return self._entry(self._registry.get_model(model_id))
+
     async def config(self, model_id: str) -> Config:
         """Raises UnknownModel."""
         model = await self._registry.find_model(model_id)
         shown = asdict(self._entry(model)) | {
             "upstream": model.upstream,
+            "price_source": model.price_source if model.prices else None,
+            "price_version": model.price_version if model.prices else None,
             "refused_parameters": sorted(model.refused_parameters),
             "defaults": DEFAULTS,
         }
@@ -94,13 +107,14 @@ class Catalog:
         start = bisect_right(ids, str(key))
         return start, start + ask.limit
 
-    def _entry(self, model: Model) -> Entry:
+    def _entry(self, model: Model, disabled: bool = False) -> Entry:
         prices = self._registry.prices(model, datetime.now(UTC))
         same = ("provider", "max_tokens", "max_output_tokens", "streaming", "tools", "images", "reasoning", "source")
         return Entry(
             id=model.id,
             name=model.id.rpartition("/")[2],
             prices=None if prices is None else _exact(prices),
+            disabled=disabled,
             **{name: getattr(model, name) for name in same},
         )
 

@@ -105,7 +105,9 @@ def real(exposed: Running, key: str) -> dict[str, Any]:
         asked = {"model": OPENAI, "messages": [{"role": "user", "content": "Hello?"}]}
         answer = client.post("/chat/completions", json=asked).json()
         spare = client.post("/users/me/keys", json={}).json()
-    return {**answer, "key_id": spare["id"], "user_id": "me", "model_id": OPENAI}
+        # One of its own: what is switched off here answers nobody any more.
+        model = client.post("/models", json={"id": f"spare-{spare['id']}", "provider": "openai"}).json()
+    return {**answer, "key_id": spare["id"], "user_id": "me", "model_id": model["id"]}
 
 
 @SCHEMA.parametrize()

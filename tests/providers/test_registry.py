@@ -13,6 +13,7 @@ from service.config import Settings
 from service.domain.meters import Prices
 from service.errors import NoModelConfigured, UnknownModel
 from service.providers import registry as registry_module
+from service.providers.overrides import Override
 from service.providers.registry import REFRESH_SECONDS, Registry
 from tests.providers.raw import CHAT, KEY, RawServer, answer, chunked, collect, make_call, stalled
 
@@ -166,3 +167,45 @@ def test_no_sdk_is_imported_to_serve() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "able"),
+    [
+        ("gpt-4o", (True, True, False)),
+        ("gpt-4", (True, False, False)),
+        ("gpt-5-mini", (True, True, True)),
+        ("o3-mini", (True, False, True)),
+        ("claude-sonnet-4-5", (True, True, True)),
+        ("openrouter/anthropic/claude-3.7-sonnet", (True, True, True)),
+        ("openrouter/deepseek/deepseek-r1-distill-llama-70b", (None, None, None)),
+    ],
+)
+def test_a_model_says_what_it_can_do_where_that_is_known(name: str, able: tuple[bool | None, ...]) -> None:
+    model = build(OPENAI_API_KEY=KEY, ANTHROPIC_API_KEY=KEY, OPENROUTER_API_KEY=KEY).get_model(name)
+    assert (model.tools, model.images, model.reasoning) == able
+
+
+def test_an_alias_costs_what_was_known_whatever_order_overrides_come_in() -> None:
+    free = Prices(Decimal(0), Decimal(0))
+    repriced = Override("gpt-4o", prices=free, price_version="7")
+    alias, moved = Override("a", "openai", "gpt-4o"), Override("o1", "openai", "gpt-4o-mini")
+    for overrides in ([repriced, alias, moved], [moved, alias, repriced]):
+        registry = build(OPENAI_API_KEY=KEY)
+        registry.override(overrides)
+        assert (registry.get_model("gpt-4o").prices, registry.get_model("gpt-4o").price_version) == (free, "7")
+        assert registry.get_model("openai/gpt-4o") == registry.get_model("gpt-4o")
+        assert (registry.get_model("a").prices, registry.get_model("a").max_tokens) == (None, 128_000)
+        assert registry.get_model("o1").upstream == registry.get_model("openai/gpt-4o-mini").upstream == "gpt-4o-mini"
+        assert registry.get_model("openai/gpt-4o-mini").id == "gpt-4o-mini"
+        with pytest.raises(UnknownModel):
+            registry.get_model("openai/o1")
+        registry.override([])
+        assert registry.get_model("openai/o1").prices is None
+
+
+def test_an_override_of_what_nobody_knows_changes_nothing() -> None:
+    registry = build(OPENAI_API_KEY=KEY)
+    before = registry.list_models()
+    registry.override([Override("gone", max_tokens=5), Override("gpt-4o", "elsewhere"), Override("x", "elsewhere")])
+    assert registry.list_models() == before

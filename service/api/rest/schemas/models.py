@@ -1,6 +1,81 @@
 """The shapes of models."""
 
+from decimal import Decimal
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.body import Body
+from service.domain.meters import Prices
+
+# Words between slashes, as providers name their models; nothing that a path or a query would read otherwise.
+ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+~-]*(/[A-Za-z0-9][A-Za-z0-9._:@+~-]*)*$"
+
+ModelId = Annotated[str, Field(min_length=1, max_length=200, pattern=ID)]
+ProviderName = Annotated[str, Field(min_length=1, max_length=64)]
+Upstream = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
+# Nano-dollars are the least that the ledger counts.
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)]
+
+
+class PricesIn(Body):
+    """Dollars per million tokens, as numbers or exact decimals. A cache price left out is the input price."""
+
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    cache_write: Price | None = None
+
+    def prices(self) -> Prices:
+        return Prices(self.input, self.output, self.cache_read, self.cache_write)
+
+
+class ModelChanges(Body):
+    """What is named is changed; null takes back what was said here, so that others are heard again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"prices": {"input": "0.25", "output": "2"}, "disabled": False}}
+    )
+
+    provider: ProviderName | None = Field(None, description="one that is configured")
+    upstream: Upstream | None = Field(None, description="the provider's own name of the model")
+    max_tokens: Tokens | None = Field(None, description="the context that the model takes, in tokens")
+    max_output_tokens: Tokens | None = None
+    prices: PricesIn | None = None
+    tools: bool | None = None
+    images: bool | None = None
+    reasoning: bool | None = None
+
+    def values(self) -> dict[str, object]:
+        """The fields that were sent."""
+        found = {name: getattr(self, name) for name in self.model_fields_set}
+        return found | ({"prices": self.prices and self.prices.prices()} if "prices" in found else {})
+
+
+class ModelIn(ModelChanges):
+    """A model to register. Without an `upstream` the provider calls it by this id, less `<provider>/` before it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "team/fast",
+                "provider": "openai",
+                "upstream": "gpt-5-mini",
+                "max_tokens": 400000,
+                "prices": {"input": "0.25", "output": "2", "cache_read": "0.025"},
+            }
+        }
+    )
+
+    id: ModelId
+    provider: ProviderName = Field(description="one that is configured")
+
+
+class ModelPatch(ModelChanges):
+    """Changes of a model, wherever it is known from."""
+
+    disabled: bool = Field(False, description="whether it is switched off: unknown to everybody who asks it")
 
 
 class PricesOut(BaseModel):
@@ -23,13 +98,14 @@ class ModelOut(BaseModel):
                 "name": "smollm2-135m-instruct",
                 "provider": "local",
                 "max_tokens": 4096,
-                "max_output_tokens": None,
+                "max_output_tokens": 4096,
                 "prices": {"input": "0", "output": "0", "cache_read": None, "cache_write": None},
                 "streaming": True,
-                "tools": None,
-                "images": None,
-                "reasoning": None,
+                "tools": False,
+                "images": False,
+                "reasoning": False,
                 "source": "local",
+                "disabled": False,
             }
         },
     )
@@ -44,12 +120,15 @@ class ModelOut(BaseModel):
     tools: bool | None
     images: bool | None
     reasoning: bool | None
-    source: str
+    source: str = Field(description="who named it: `database`, `settings`, `genai-prices`, `discovered` or `local`")
+    disabled: bool
 
 
 class ModelConfig(ModelOut):
     """What a request to this model will use."""
 
     upstream: str = Field(description="the provider's own name of the model")
+    price_source: str | None = Field(description="`database`, `settings` or `local`; null where prices are published")
+    price_version: str | None = Field(description="names these prices in ledger entries")
     refused_parameters: list[str]
     defaults: dict[str, float | int]
