@@ -13,6 +13,7 @@ from service.domain.meters import Prices
 from service.providers import anthropic, openai
 from service.providers.adapter import Adapter
 from service.providers.base import Model, Timeouts
+from service.providers.breaker import Tolerance
 from service.providers.catalog import published_models
 from service.providers.local import ADDRESS_VARIABLE, LOCAL_MODEL, LocalModel, ModelServer, find_weights
 from service.providers.parameters import known_refusals
@@ -40,6 +41,7 @@ def build_registry(settings: Settings) -> Registry:
         default_model=settings.default_model,
         book=book,
         local=local,
+        tolerance=Tolerance(settings.breaker_failures, settings.breaker_seconds),
     )
 
 
@@ -126,6 +128,7 @@ def _declared_models(declared: tuple[ModelSettings, ...], names: set[str]) -> It
             max_output_tokens=model.max_output_tokens,
             prices=prices,
             price_version=prices.digest if prices else "",
+            fallbacks=model.fallbacks,
             refused_parameters=known_refusals(upstream),
         )
 

@@ -27,6 +27,7 @@ class ModelSettings(BaseModel):
     output_price: Decimal | None = Field(None, ge=0)
     cache_read_price: Decimal | None = Field(None, ge=0)
     cache_write_price: Decimal | None = Field(None, ge=0)
+    fallbacks: tuple[str, ...] = Field((), max_length=5)
 
 
 class ProviderSettings(BaseModel):
@@ -82,7 +83,8 @@ class Settings(BaseSettings):
         (), description="More providers, a JSON list of {name, wire, base_url, api_key}."
     )
     models: tuple[ModelSettings, ...] = Field(
-        (), description="More models or own prices, a JSON list of {id, provider, upstream, max_tokens, …_price}."
+        (),
+        description="Models or own prices, a JSON list of {id, provider, upstream, max_tokens, …_price, fallbacks}.",
     )
     default_model: str | None = Field(None, description="Model for requests that name none. Empty: the first one.")
     local_model: Literal["auto", "on", "off"] = Field(
@@ -93,6 +95,11 @@ class Settings(BaseSettings):
     first_byte_timeout: float = Field(60, gt=0, description="Seconds until a stream's first byte.")
     idle_timeout: float = Field(60, gt=0, description="Seconds between two chunks of a stream.")
     total_timeout: float = Field(600, gt=0, description="Seconds for one call to a provider.")
+    retries: int = Field(2, ge=0, le=10, description="How often a model is asked again that fails before its answer.")
+    breaker_failures: int = Field(
+        5, ge=0, le=1000, description="Failures in a row after which a provider is left alone for a while; 0: never."
+    )
+    breaker_seconds: float = Field(10, gt=0, le=600, description="For how long at first; up to eight times that.")
     max_body_bytes: int = Field(2_000_000, ge=1_000, description="Largest request body.")
     lease_seconds: int = Field(30, ge=3, le=600, description="How long a worker's hold on a turn lasts unrenewed.")
     drain_seconds: int = Field(20, ge=0, le=600, description="Grace for running turns at shutdown.")

@@ -12,7 +12,8 @@ EverturnError                 500  internal_error
 │   └── ConversationBusy      409  conversation_busy
 ├── BodyTooLarge              413  body_too_large
 ├── Unprocessable             422  unprocessable
-│   └── ProviderRefused       422  provider_refused
+│   ├── ProviderRefused       422  provider_refused
+│   └── IdempotencyMismatch   422  idempotency_mismatch
 ├── LimitExceeded             429  limit_exceeded
 └── Unavailable               503  unavailable
     ├── DatabaseUnavailable   503  database_unavailable
@@ -94,6 +95,10 @@ class ProviderRefused(Unprocessable):
     code, title = "provider_refused", "The model's provider refused the request"
 
 
+class IdempotencyMismatch(Unprocessable):
+    code, title = "idempotency_mismatch", "The idempotency key was used for another request"
+
+
 class LimitExceeded(EverturnError):
     status, code, title = 429, "limit_exceeded", "A limit is used up"
 
@@ -126,3 +131,14 @@ class ProviderUnavailable(Unavailable):
 
 class WorkerLost(Unavailable):
     code, title = "worker_lost", "The worker stopped before the answer was complete"
+
+
+def find_error(code: str) -> type[EverturnError]:
+    """The class with this code; the root of the tree where there is none."""
+    todo: list[type[EverturnError]] = [EverturnError]
+    while todo:
+        found = todo.pop()
+        if found.code == code:
+            return found
+        todo += found.__subclasses__()
+    return EverturnError

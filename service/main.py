@@ -25,18 +25,25 @@ from service.domain.keys import derive
 from service.errors import DatabaseUnavailable
 from service.providers.registry import Registry
 from service.repositories.paging import Pager
+from service.turns.claims import Claims
+from service.turns.draining import Draining
 from service.turns.engine import Engine
-from service.turns.hub import Hub
 from service.turns.recovery import Recovery
+from service.turns.running import Retries
+from service.turns.watch import Watch
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
+from service.usecases.turns import Turns
 from service.usecases.users import Users
 
 log = logging.getLogger(__name__)
+
+# What a page of another origin may read of an answer.
+EXPOSED = ["X-Request-ID", "X-Total-Count", "Link", "Retry-After", "Everturn-Completion-Id", "Idempotency-Replayed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +65,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. Nothing is opened before it starts, so its schema can be read without a database."""
     settings = settings or Settings()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        logs.configure(settings.log_level, settings.log_format)
-        core = build_core(settings)
-        registry = build_registry(settings)
-        engine = Engine(core.database, core.ids, registry, lease_seconds=settings.lease_seconds)
-        recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=settings.lease_seconds)
-        app.state.services = served = build_services(settings, core, registry, engine)
-        try:
-            await _check_schema(core.database)
-            await registry.start()
-            await served.models.start()
-            await engine.start()
-            recovery.start()
-            # Full collections over what stays for good cost tens of milliseconds each.
-            gc.collect()
-            gc.freeze()
-            yield
-        finally:
-            recovery.stop()
-            served.models.stop()
-            await engine.drain(settings.drain_seconds)
-            await registry.close()
-            await core.close()
-
     app = FastAPI(
         title="Everturn",
         version=__version__,
         summary="A self-hosted, multi-user chat backend that never loses a turn.",
-        lifespan=lifespan,
+        lifespan=lambda app: run_worker(app, settings),
         docs_url=None,
         redoc_url=None,
     )
@@ -100,10 +82,41 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Request-ID", "X-Total-Count", "Link", "Retry-After", "Everturn-Completion-Id"],
+            expose_headers=EXPOSED,
         )
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
     return app
+
+
+@asynccontextmanager
+async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """The life of a worker: from the settings to what serves, until it has drained."""
+    logs.configure(settings.log_level, settings.log_format)
+    core = build_core(settings)
+    registry = build_registry(settings)
+    lease, retries = settings.lease_seconds, Retries(settings.retries)
+    engine = Engine(core.database, core.ids, registry, lease_seconds=lease, retries=retries)
+    recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=lease)
+    watch = Watch(core.database, engine.lives, recovery, lease_seconds=lease)
+    draining = Draining(engine, recovery, watch, grace=settings.drain_seconds)
+    app.state.services = served = build_services(settings, core, registry, engine)
+    try:
+        await _check_schema(core.database)
+        await registry.start()
+        await served.models.start()
+        await engine.start()
+        watch.start()
+        draining.listen()
+        # Full collections over what stays for good cost tens of milliseconds each.
+        gc.collect()
+        gc.freeze()
+        yield
+    finally:
+        await draining.run()
+        draining.close()
+        served.models.stop()
+        await registry.close()
+        await core.close()
 
 
 def build_core(settings: Settings) -> Core:
@@ -124,16 +137,20 @@ def database_url(settings: Settings) -> str:
 
 def build_services(settings: Settings, core: Core, registry: Registry, engine: Engine) -> Services:
     """The use cases of one worker."""
+    claims = Claims(core.database)
     return Services(
         users=core.users,
         keys=core.keys,
         conversations=Conversations(core.database, core.ids, core.pager),
         messages=Messages(core.database, core.ids, core.pager),
-        completions=Completions(core.database, core.pager, registry, engine),
+        completions=Completions(core.database, core.pager, engine),
+        turns=Turns(core.database, registry, engine, claims),
+        claims=claims,
+        registry=registry,
         catalog=Catalog(registry, core.cursors),
         models=Models(core.database, registry),
         engine=engine,
-        hub=Hub(core.database, engine),
+        hub=engine.hub,
         database=core.database,
         metrics=settings.metrics,
     )

@@ -188,6 +188,8 @@ def service_environment(database_url: str, provider: LLMockServer) -> dict[str, 
         "EVERTURN_LOCAL_MODEL": "off",
         "EVERTURN_SQLITE_SYNCHRONOUS": "normal",
         "EVERTURN_DRAIN_SECONDS": "5",
+        "EVERTURN_RETRIES": "0",
+        "EVERTURN_BREAKER_FAILURES": "0",
     }
 
 

@@ -11,6 +11,8 @@ from pydantic import Field
 from service.db.engine import Database
 from service.domain.callers import Caller
 from service.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from service.providers.registry import Registry
+from service.turns.claims import Claims
 from service.turns.engine import Engine
 from service.turns.hub import Hub
 from service.usecases.catalog import Catalog
@@ -19,6 +21,7 @@ from service.usecases.conversations import Conversations
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
+from service.usecases.turns import Turns
 from service.usecases.users import Users
 
 LARGEST = 2**53 - 1
@@ -34,8 +37,11 @@ class Services:
     conversations: Conversations
     messages: Messages
     completions: Completions
+    turns: Turns
+    claims: Claims
     catalog: Catalog
     models: Models
+    registry: Registry
     engine: Engine
     hub: Hub
     database: Database

@@ -56,6 +56,10 @@ def encode(completion_id: int, event: Event) -> bytes:
         return b'id: %d:%d\ndata: {"token": %b}\n\n' % (completion_id, seq, to_json(data))
     if kind == "reasoning":
         return b'id: %d:%d\nevent: reasoning\ndata: {"reasoning": %b}\n\n' % (completion_id, seq, to_json(data))
+    if kind == "reconnect":
+        # Of the connection, not of the output: it has no id, so that a browser keeps the last one that it got.
+        told = to_json({"completion_id": completion_id, **data})
+        return b"event: reconnect\nretry: 200\ndata: %b\n\n" % told
     if kind == "error":
         data = {"type": f"urn:everturn:error:{data['code']}", **data}
     if kind == "done":

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ PLANNED_ONCE = (
     " set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),"
     " set_config('enable_mergejoin', 'off', false)"
 )
+# A transaction that a deadlock or a serialization failure ended is tried so often, within about a second.
+ROLLBACK_TRIES = 6
 SQLITE_CONNECT = {"timeout": 30, "check_same_thread": False}
 
 Result = TypeVar("Result")
@@ -68,6 +71,22 @@ class Database:
                     await connection.begin()
                     yield connection
                     await connection.commit()
+
+    async def atomically(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+        """Do a whole transaction; again, when it was the victim of a deadlock or could not be serialized.
+
+        Raises DatabaseUnavailable, also when that happened again and again.
+        """
+        for tries in range(ROLLBACK_TRIES):
+            try:
+                async with self.transaction() as connection:
+                    return await work(connection)
+            except DBAPIError as error:
+                if not is_rollback(error):
+                    raise
+                log.info("a transaction was rolled back by the database: try %s", tries + 1)
+            await asyncio.sleep(random.uniform(0.0, 0.02 * 2**tries))
+        raise DatabaseUnavailable("The database rolled this back again and again; send again.")
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
@@ -196,6 +215,11 @@ class _translated:  # noqa: N801  # a with-block, written as a class because it 
         if error is not None and _is_outage(error):
             log.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
             raise DatabaseUnavailable from error
+
+
+def is_rollback(error: BaseException) -> bool:
+    """A deadlock or a serialization failure: nothing is wrong with the work, it only has to be done again."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("40")
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -4,12 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-EventKind = Literal["text", "reasoning", "usage", "done", "error"]
+EventKind = Literal["text", "reasoning", "usage", "done", "error", "reconnect"]
 TERMINAL: frozenset[EventKind] = frozenset({"done", "error"})
 
 
 class Event(NamedTuple):
-    """`data` is the text of a delta, or the fields of a usage, done or error event."""
+    """`data` is the text of a delta, or the fields of a usage, done, error or reconnect event.
+
+    A reconnect event is of the connection, not of the output: it has the number of the last one that was sent, is never
+    journalled, and says that the rest is to be had from another worker.
+    """
 
     seq: int
     kind: EventKind

@@ -17,7 +17,8 @@ class Model:
 
     `id` is this service's name for it and `upstream` the provider's own. `max_tokens` is the context window.
     `prices` are the administrator's own; `price_source` and `price_version` say where they stand and which ones they
-    are. `refused_parameters` name what the model is known to refuse.
+    are. `fallbacks` name the models to ask when this one does not answer, `refused_parameters` what it is known to
+    refuse.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Model:
     prices: Prices | None = None
     price_source: str = "settings"
     price_version: str = ""
+    fallbacks: tuple[str, ...] = ()
     streaming: bool | None = True
     tools: bool | None = None
     images: bool | None = None
@@ -91,9 +93,10 @@ FailureKind = Literal[
     "malformed",  # bytes that are not the wire's
     "misconfigured",  # 401, 403, 404: the administrator's to mend
     "refused",  # 400, 413, 422: the same request will fail again
+    "circuit_open",  # not called: it failed too often just now
 ]
 RETRYABLE: frozenset[FailureKind] = frozenset(
-    {"rate_limited", "overloaded", "server_error", "unreachable", "timeout", "truncated", "malformed"}
+    {"rate_limited", "overloaded", "server_error", "unreachable", "timeout", "truncated", "malformed", "circuit_open"}
 )
 
 

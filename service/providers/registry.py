@@ -10,6 +10,7 @@ from datetime import datetime
 from service.domain.meters import Cost, Meters, Prices
 from service.errors import NoModelConfigured, UnknownModel
 from service.providers.base import Model, Provider, ProviderFailure
+from service.providers.breaker import Breaker, Tolerance
 from service.providers.catalog import PREFERRED, able, undated
 from service.providers.local import LocalModel
 from service.providers.overrides import Index, Override, lay
@@ -50,12 +51,14 @@ class Registry:
         default_model: str | None = None,
         book: PriceBook | None = None,
         local: LocalModel | None = None,
+        tolerance: Tolerance | None = None,
     ) -> None:
         self._sources = {source.provider.name: source for source in sources}
         self._declared = tuple(declared)
         self._default = default_model
         self._book = book or PriceBook()
         self._local = local
+        self._breakers = {name: Breaker(name, tolerance or Tolerance()) for name in self._sources}
         self._discovered: dict[str, tuple[Model, ...]] = {}
         self._refreshed = float("-inf")
         self._refreshing = asyncio.Lock()
@@ -72,6 +75,10 @@ class Registry:
         """Raises `KeyError` for a name that `provider_names` does not have."""
         return self._sources[name].provider
 
+    def breaker(self, name: str) -> Breaker:
+        """The circuit of a provider. Raises `KeyError` for a name that `provider_names` does not have."""
+        return self._breakers[name]
+
     def list_models(self, provider: str | None = None, *, disabled: bool = False) -> list[Model]:
         """All models that can be asked, or those that are switched off; of one provider or of all, sorted by id."""
         models = (self._found.disabled if disabled else self._found.by_id).values()
@@ -83,6 +90,13 @@ class Registry:
         if found is None:
             raise UnknownModel(f"There is no model {model_id[:200]!r}.", facts={"model": model_id[:200]})
         return found
+
+    def known_model(self, model_id: str) -> Model | None:
+        """As `get_model`; None where there is none."""
+        try:
+            return self.get_model(model_id)
+        except UnknownModel:
+            return None
 
     async def find_model(self, model_id: str) -> Model:
         """As `get_model`; an unknown one is first asked for at the providers, twice a minute at most."""
@@ -233,4 +247,5 @@ def _override(known: Model, declared: Model) -> Model:
         prices=priced.prices,
         price_source=priced.price_source,
         price_version=priced.price_version,
+        fallbacks=declared.fallbacks or known.fallbacks,
     )

@@ -56,6 +56,7 @@ _SAID: dict[FailureKind, str] = {
     "malformed": "answered something that is not its wire's",
     "misconfigured": "did not accept this service's configuration",
     "refused": "refused the request",
+    "circuit_open": "is left alone for now",
 }
 
 

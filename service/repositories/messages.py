@@ -45,7 +45,8 @@ async def find_position(
 async def read_branch(
     connection: AsyncConnection, user_id: int, conversation_id: int, *, leaf: Position, limit: int
 ) -> list[Row[Any]]:
-    """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: role, content, status."""
+    """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: id, parent_id, depth, role,
+    content, status, completion_id."""
     low = max(0, leaf.depth - limit + 1)
     return await _read_depths(connection, user_id, conversation_id, leaf=leaf, low=low, high=leaf.depth, query=SPOKEN)
 
@@ -227,6 +228,14 @@ def _position() -> Select[Any]:
 
 # Built once: building costs more than running.
 LINES = select(_branch_lines())
-SPOKEN = _of_line(messages.c.role, messages.c.content, messages.c.status)
+SPOKEN = _of_line(
+    messages.c.id,
+    messages.c.parent_id,
+    messages.c.depth,
+    messages.c.role,
+    messages.c.content,
+    messages.c.status,
+    messages.c.completion_id,
+)
 SHOWN_OF_LINE = _of_line(*SHOWN)
 POSITION = _position()

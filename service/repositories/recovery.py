@@ -1,19 +1,20 @@
-"""Turns whose worker is gone: claim them, and read what is known of them."""
+"""Turns whose worker is gone, goes, or is asked to stop one."""
 
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import or_, select, tuple_, update
+from sqlalchemy import null, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.recordset import encode, insert_rows
-from service.db.tables import attempts, completions, ledger_entries, running
+from service.db.recordset import encode, recordset
+from service.db.tables import attempts, completions, running
 from service.db.types import later, now
 from service.repositories.events import Record
-from service.repositories.turn_statements import ATTEMPT, ENTRY
+from service.repositories.turn_statements import HOLD
+from service.repositories.turns import Name, Row
 
 
 async def claim_lapsed(connection: AsyncConnection, worker: str, *, lease_seconds: float, most: int) -> list[Record]:
-    """Take over running completions whose lease has run out, or who never had one, under a new epoch."""
+    """Take over running completions whose lease has run out, or who have none, under a new epoch."""
     over = or_(completions.c.lease_expires_at < now(), completions.c.lease_expires_at.is_(None))
     lapsed = (
         select(completions.c.user_id, completions.c.id)
@@ -31,30 +32,29 @@ async def claim_lapsed(connection: AsyncConnection, worker: str, *, lease_second
     return list(await connection.execute(claim))
 
 
-async def begin_attempt(
-    connection: AsyncConnection, attempt: dict[str, Any], lost: dict[str, Any], *, epoch: int
-) -> bool:
-    """Record that an attempt was lost, with its ledger entry, and that the next one begins; False where fenced."""
-    mine = (
-        completions.c.user_id == attempt["user_id"],
-        completions.c.id == attempt["completion_id"],
-        completions.c.epoch == epoch,
-        completions.c.finished_at.is_(None),
-    )
-    held = update(completions).where(*mine).values(attempt_count=attempt["number"]).returning(completions.c.id)
-    if (await connection.execute(held)).first() is None:
-        return False
-    before = (
-        attempts.c.user_id == attempt["user_id"],
-        attempts.c.completion_id == attempt["completion_id"],
-        attempts.c.number == attempt["number"] - 1,
-    )
-    ended = {"status": "failed", "error_kind": "worker_lost", "finished_at": now()}
-    await connection.execute(update(attempts).where(*before).values(ended))
-    dialect = connection.dialect.name
-    for name, table, columns, row in (
-        ("attempts", attempts, ATTEMPT, attempt),
-        ("entries", ledger_entries, ENTRY, lost),
-    ):
-        await connection.execute(insert_rows(dialect, name, table=table, names=columns), {name: encode([row])})
-    return True
+async def release(connection: AsyncConnection, held: Sequence[Row]) -> None:
+    """Give running turns (user_id, id, epoch) up for any worker to take over at once; their attempts have ended."""
+    rows = recordset(connection.dialect.name, "held", *(completions.c[name] for name in HOLD))
+    mine = [completions.c[name] == rows.c[name] for name in HOLD]
+    free = update(completions).where(*mine, completions.c.finished_at.is_(None))
+    free = free.values(lease_expires_at=null(), worker=null()).returning(completions.c.user_id, completions.c.id)
+    freed = [tuple(row) for row in await connection.execute(free, {"held": encode(held)})]
+    if freed:
+        begun = (tuple_(attempts.c.user_id, attempts.c.completion_id).in_(freed), attempts.c.finished_at.is_(None))
+        ended = {"status": "failed", "error_kind": "handed_over", "finished_at": now()}
+        await connection.execute(update(attempts).where(*begun).values(ended))
+
+
+async def request_cancel(connection: AsyncConnection, name: Name) -> bool:
+    """Ask whoever runs a completion to stop it; False where it has ended or is not there."""
+    mine = (completions.c.user_id == name[0], completions.c.id == name[1], completions.c.finished_at.is_(None))
+    asked = update(completions).where(*mine).values(cancel_requested_at=now()).returning(completions.c.id)
+    return (await connection.execute(asked)).first() is not None
+
+
+async def list_signals(connection: AsyncConnection) -> list[Record]:
+    """The running completions that somebody wants cancelled or that nobody holds: (user_id, id, cancelled, free)."""
+    cancelled = completions.c.cancel_requested_at.is_not(None)
+    free = completions.c.lease_expires_at.is_(None)
+    query = select(completions.c.user_id, completions.c.id, cancelled.label("cancelled"), free.label("free"))
+    return list(await connection.execute(query.where(running, or_(cancelled, free))))

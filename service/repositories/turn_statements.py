@@ -32,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 
+from service.db.claim_tables import claims
 from service.db.recordset import insert_rows, recordset, upsert
 from service.db.tables import attempts, completions, conversations, events, ledger_entries, messages
 from service.db.types import later, now
@@ -44,8 +45,9 @@ MESSAGE = (
 )  # fmt: skip
 COMPLETION = (
     "user_id", "id", "conversation_id", "message_id", "key_id", "model", "provider", "temperature", "max_tokens",
-    "parameters", "streamed", "stored", "status", "warnings", "worker", "epoch",
+    "parameters", "streamed", "stored", "status", "warnings", "attempt_count", "worker", "epoch",
 )  # fmt: skip
+CLAIM = ("user_id", "key", "holder", "fingerprint", "completion_id")
 ATTEMPT = ("user_id", "completion_id", "number", "provider", "upstream_model", "status")
 EVENTS = ("user_id", "completion_id", "seq", "last_seq", "data")
 METERS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
@@ -54,7 +56,7 @@ OUTCOME = (
     *METERS, "cost_nano", "first_token_ms", "duration_ms",
 )  # fmt: skip
 HOLD = ("user_id", "id", "epoch")
-ANSWER = ("user_id", "id", "completion_id", "content", "reasoning", "status")
+ANSWER = ("user_id", "id", "completion_id", "content", "reasoning", "status", "model")
 ATTEMPT_END = ("user_id", "completion_id", "number", "status", "upstream_id", "error_kind", "error_detail")
 ENTRY = (
     "user_id", "id", "completion_id", "attempt", "conversation_id", "key_id", "model", "provider", *METERS,
@@ -64,7 +66,7 @@ ENTRY = (
 # The same as `running`, but for finding a row by its key: the index of the running ones is full of ended ones.
 unfinished = completions.c.finished_at.is_(None)
 
-BEGIN = ("conversations", "moved", "messages", "completions", "attempts")
+BEGIN = ("conversations", "moved", "messages", "completions", "attempts", "claims")
 APPEND = ("events",)
 FINISH = ("outcomes", "answers", "tails", "purges", "ends", "entries")
 
@@ -81,6 +83,7 @@ def statements(dialect: str) -> Mapping[str, Any]:
             dialect, "completions", table=completions, names=COMPLETION, fixed={"lease_expires_at": lease}
         ),
         "attempts": insert_rows(dialect, "attempts", table=attempts, names=ATTEMPT),
+        "claims": insert_rows(dialect, "claims", table=claims, names=CLAIM),
         "events": _events(dialect),
         "outcomes": _outcomes(dialect),
         **_finishing(dialect, None),
@@ -183,7 +186,7 @@ def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) 
     return (
         update(messages)
         .where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.id, chosen(rows))
-        .values({name: rows.c[name] for name in ("content", "reasoning", "status")})
+        .values({name: rows.c[name] for name in ("content", "reasoning", "status", "model")})
     )
 
 

@@ -16,26 +16,30 @@ Name = tuple[int, int]
 
 
 class Begin(NamedTuple):
-    """The rows of an accepted turn. Their ids are known, so writing them twice changes nothing."""
+    """The rows of an accepted turn. Their ids are known, so writing them twice changes nothing.
+
+    A turn that waits for another one has no `attempt` yet; `claim` is there where it came with an idempotency key.
+    """
 
     conversation: Row | None
     moved: Row | None
     messages: Sequence[Row]
     completion: Row
-    attempt: Row
+    attempt: Row | None
+    claim: Row | None = None
 
 
 class Finish(NamedTuple):
     """The end of a turn. Only the first one with the right epoch is written; `entry` is never lost.
 
-    A turn that is not to be stored has no answer and leaves no events.
+    A turn that is not to be stored has no answer and leaves no events; one that never ran has no attempt and no entry.
     """
 
     outcome: Row
     answer: Row | None
-    attempt: Row
+    attempt: Row | None
     events: Row | None
-    entry: Row
+    entry: Row | None
 
     @property
     def name(self) -> Name:
@@ -61,17 +65,18 @@ class Flush(NamedTuple):
             rows["moved"] = _merged([one.moved for one in self.begins if one.moved])
             rows["messages"] = [row for one in self.begins for row in one.messages]
             rows["completions"] = [one.completion for one in self.begins]
-            rows["attempts"] = [one.attempt for one in self.begins]
+            rows["attempts"] = [one.attempt for one in self.begins if one.attempt]
+            rows["claims"] = [one.claim for one in self.begins if one.claim]
         if self.appends:
             rows["events"] = list(self.appends)
         if self.finishes:
             rows["outcomes"] = [one.outcome for one in self.finishes]
             rows["answers"] = [one.answer for one in self.finishes if one.answer]
             rows["tails"] = [one.events for one in self.finishes if one.events]
-            unstored = [one.attempt for one in self.finishes if not one.events]
-            rows["purges"] = [{name: row[name] for name in ("user_id", "completion_id")} for row in unstored]
-            rows["ends"] = [one.attempt for one in self.finishes]
-            rows["entries"] = [one.entry for one in self.finishes]
+            unstored = [one.name for one in self.finishes if not one.events]
+            rows["purges"] = [{"user_id": user_id, "completion_id": number} for user_id, number in unstored]
+            rows["ends"] = [one.attempt for one in self.finishes if one.attempt]
+            rows["entries"] = [one.entry for one in self.finishes if one.entry]
         return rows
 
 
@@ -125,7 +130,8 @@ def write_in_turn(connection: Connection, flush: Flush, lease_seconds: float) ->
     others = [one for one in flush.finishes if one.name not in written.finished]
     lists = Flush((), (), mine).lists()
     lists.pop("outcomes", None)
-    lists["entries"] = [one.entry for one in (*mine, *(one for one in others if not _exists(connection, one.name)))]
+    erased = [one for one in others if not _exists(connection, one.name)]
+    lists["entries"] = [one.entry for one in (*mine, *erased) if one.entry]
     _run(connection, lists, lease_seconds)
     return written
 

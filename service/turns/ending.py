@@ -10,7 +10,7 @@ from service.domain.events import Event
 from service.domain.history import Line, estimate_prompt, estimate_tokens
 from service.domain.meters import Cost, Meters, to_dollars
 from service.domain.text import clean
-from service.errors import EverturnError, ProviderRefused, ProviderUnavailable
+from service.errors import EverturnError, ProviderRefused, ProviderUnavailable, WorkerLost
 from service.providers.base import Ending, ProviderFailure
 from service.providers.registry import Registry
 from service.repositories.turns import Finish
@@ -23,13 +23,22 @@ INCOMPLETE_REASONS = ("length", "content_filter")
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ended: with the provider's ending, or with an error."""
+    """How a run ended: with the provider's ending, with an error, or because its user wanted that."""
 
     ending: Ending | None = None
     error: EverturnError | None = None
     failure: ProviderFailure | None = None
+    cancelled: bool = False
+
+    @property
+    def finish_reason(self) -> str | None:
+        if self.cancelled:
+            return "cancelled"
+        return self.ending.finish_reason if self.ending else None
 
     def status(self, live: Live) -> str:
+        if self.cancelled:
+            return "cancelled"
         if self.ending:
             return "incomplete" if self.ending.finish_reason in INCOMPLETE_REASONS else "completed"
         return "incomplete" if live.answer else "failed"
@@ -45,6 +54,11 @@ def from_failure(failure: ProviderFailure, turn: Turn) -> End:
         else kind(failure.detail, retry_after=after, facts=ids_of(turn))
     )
     return End(error=error, failure=failure)
+
+
+def stopped(live: Live) -> End:
+    """The end of a run that was stopped."""
+    return End(cancelled=True) if live.stopping == "cancelled" else End(error=WorkerLost(facts=ids_of(live.turn)))
 
 
 def ids_of(turn: Turn) -> dict[str, object]:
@@ -79,8 +93,22 @@ def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]
         "content": live.answer.content,
         "reasoning": live.answer.reasoning_content,
         "status": outcome["status"],
+        "model": turn.model.id,
     }
-    entry = {
+    ran = turn.attempt > 0
+    finish = Finish(
+        outcome=outcome,
+        answer=answer if turn.message_id else None,
+        attempt=_attempt(live, end) if ran else None,
+        events=event_row(turn, tail) if turn.message_id else None,
+        entry=entry_row(turn, meters, cost, provenance=provenance) if ran else None,
+    )
+    return Closing(finish, tail, end.error)
+
+
+def entry_row(turn: Turn, meters: Meters, cost: Cost, *, provenance: str) -> dict[str, Any]:
+    """The ledger entry of the turn's present attempt."""
+    return {
         "user_id": turn.user_id,
         "id": turn.entry_id,
         "completion_id": turn.completion_id,
@@ -95,14 +123,6 @@ def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]
         "price_version": cost.version,
         "provenance": provenance,
     }
-    finish = Finish(
-        outcome=outcome,
-        answer=answer if turn.message_id else None,
-        attempt=_attempt(live, end),
-        events=event_row(turn, tail) if turn.message_id else None,
-        entry=entry,
-    )
-    return Closing(finish, tail, end.error)
 
 
 def usage_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +157,7 @@ def _outcome(live: Live, end: End, meters: Meters, cost: Cost) -> dict[str, Any]
         "id": turn.completion_id,
         "epoch": turn.epoch,
         "status": end.status(live),
-        "finish_reason": end.ending.finish_reason if end.ending else None,
+        "finish_reason": end.finish_reason,
         "error_code": end.error.code if end.error else None,
         "error_detail": end.error.detail[:1000] if end.error else None,
         "warnings": list(warnings),

@@ -3,45 +3,59 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import aclosing
+from time import monotonic
 from uuid import uuid4
 
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.errors import EverturnError, Unavailable, WorkerLost
-from service.providers.base import Ending, ProviderFailure
+from service.providers.base import ProviderFailure
 from service.providers.registry import Registry
-from service.repositories import turns
-from service.turns.ending import End, close_turn, from_failure, ids_of
+from service.repositories import recovery, turns
+from service.turns.ending import End, close_turn, from_failure, ids_of, stopped
+from service.turns.hub import Hub
 from service.turns.journal import Journal
-from service.turns.live import Live
+from service.turns.live import Live, Lives
 from service.turns.opening import Opening, open_turn
+from service.turns.running import Retries, Runner, Taken
 
 log = logging.getLogger(__name__)
+
+SOON = 0.05
+STOP_SECONDS = 10.0
 
 
 class Engine:
     """Runs the turns of one worker. No database connection is held while a model talks."""
 
-    def __init__(self, database: Database, ids: Ids, registry: Registry, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ids: Ids,
+        registry: Registry,
+        *,
+        lease_seconds: float,
+        retries: Retries | None = None,
+    ) -> None:
         self.worker = uuid4().hex
+        self.lives = Lives()
+        self.hub = Hub(database, self.lives)
         self._database = database
         self._ids = ids
         self._registry = registry
-        self._lease_seconds = lease_seconds
         self._journal = Journal(database, lease_seconds)
+        chosen = retries or Retries()
+        self._runner = Runner(database, ids, registry, journal=self._journal, hub=self.hub, retries=chosen)
         self._running: dict[asyncio.Task[None], Live] = {}
-        self._lives: dict[tuple[int, int], Live] = {}
-        self._renewal: asyncio.Task[None] | None = None
+        self._released: list[turns.Row] = []
         self._draining = False
 
     async def start(self) -> None:
-        """Hold leases from now on. A database that is away delays nothing."""
+        """Prepare. A database that is away delays nothing."""
         try:
             await self._journal.warm_up()
         except EverturnError:
             log.warning("the journal could not be prepared")
-        self._renewal = asyncio.create_task(self._renew(), name="leases")
 
     @property
     def draining(self) -> bool:
@@ -49,13 +63,14 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """How many turns run in this worker now."""
+        """How many turns run, or wait, in this worker now."""
         return len(self._running)
 
     async def begin(self, opening: Opening) -> Live:
         """Accept a turn: when this returns, it is committed and runs whatever becomes of the caller.
 
-        Raises Conflict when its place in the conversation is taken, DatabaseUnavailable, Unavailable while draining.
+        Raises Conflict when its place in the conversation or its idempotency key is taken, DatabaseUnavailable,
+        Unavailable while draining.
         """
         if self._draining:
             raise Unavailable("This worker is shutting down; send again.", retry_after=1)
@@ -68,37 +83,65 @@ class Engine:
 
     def adopt(self, live: Live, end: End | None = None) -> None:
         """Go on with a turn that this worker took over: run it, or record how it ended."""
-        self._start(live, self._resume(live, end))
+        live.begun = True
+        self._start(live, self._finish(live, end) if end else self._go(live))
 
-    def find(self, user_id: int, completion_id: int) -> Live | None:
-        """The turn, where it runs in this worker."""
-        return self._lives.get((user_id, completion_id))
+    async def cancel(self, user_id: int, completion_id: int) -> None:
+        """Have a turn stopped on whichever worker it runs. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            asked = await recovery.request_cancel(connection, (user_id, completion_id))
+        if asked and (live := self.lives.find(user_id, completion_id)):
+            live.stop("cancelled")
+
+    def close(self) -> None:
+        """Take no new turns from now on."""
+        self._draining = True
 
     async def drain(self, grace: float) -> None:
-        """Take no new turns, wait `grace` seconds for the running ones, then end what is left as incomplete."""
-        self._draining = True
+        """Take no new turns, wait `grace` seconds for the running ones, then let go of what is left.
+
+        A turn that had said something ends as incomplete. One that had not is given up, for another worker to run at
+        once; those that wait for others are given up at the start. Followers are told to go on elsewhere.
+        """
+        self.close()
+        for live in self.lives:
+            if live.turn.attempt == 0:
+                live.stop("released")
+        deadline = monotonic() + grace
         if self._running:
             await asyncio.wait(list(self._running), timeout=grace)
-        left = list(self._running)
-        for task in left:
-            task.cancel()
+        left = len(self._running)
+        while self._running and monotonic() < deadline + STOP_SECONDS:
+            for live in self.lives:
+                live.stop("worker_lost" if live.answer else "released")
+            await asyncio.wait(list(self._running), timeout=SOON)
         if left:
-            log.warning("stopped with turns unfinished: %s", len(left))
-            await asyncio.wait(left, timeout=10)
-        if self._renewal:
-            self._renewal.cancel()
+            log.warning("stopped with turns unfinished: %s", left)
         await self._journal.drain()
+        await self._release()
+        self.hub.close()
+
+    async def _release(self) -> None:
+        if not self._released:
+            return
+        try:
+            async with self._database.transaction() as connection:
+                await recovery.release(connection, self._released)
+        except EverturnError:
+            log.warning("turns could not be handed over: their leases will lapse")
+        else:
+            log.info("turns handed over: %s", len(self._released))
+            self._released = []
 
     def _start(self, live: Live, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, name=f"turn-{live.turn.completion_id}")
-        self._running[task] = live
-        self._lives[live.turn.name] = live
-        task.add_done_callback(self._forget)
+        live.task = asyncio.create_task(work, name=f"turn-{live.turn.completion_id}")
+        self._running[live.task] = live
+        self.lives.add(live)
+        live.task.add_done_callback(self._forget)
 
     def _forget(self, task: "asyncio.Task[None]") -> None:
         live = self._running.pop(task)
-        if self._lives.get(live.turn.name) is live:
-            del self._lives[live.turn.name]
+        self.lives.remove(live)
         live.end()
         if not task.cancelled() and (error := task.exception()):
             log.error("a turn broke", exc_info=error)
@@ -111,14 +154,21 @@ class Engine:
             return
         live.begun = True
         begun.set_result(None)
-        await self._finish(live, await self._run(live))
+        await self._go(live)
 
-    async def _resume(self, live: Live, end: End | None) -> None:
-        live.begun = True
-        await self._finish(live, end or await self._run(live))
+    async def _go(self, live: Live) -> None:
+        end = await self._run(live)
+        live.settling = True
+        if live.stopping == "released":
+            live.lose()
+            user_id, completion_id = live.turn.name
+            self._released.append({"user_id": user_id, "id": completion_id, "epoch": live.turn.epoch})
+            return
+        await self._finish(live, end)
 
     async def _finish(self, live: Live, end: End) -> None:
-        if live.lost:
+        live.settling = True
+        if live.lost or live.stopping == "taken":
             # The finish is fenced: of one that goes on elsewhere it changes nothing, of an erased one it is the bill.
             log.warning("a turn was taken over by another worker, or erased")
         pending = live.take_pending()
@@ -135,48 +185,17 @@ class Engine:
             live.close(closing.finish.outcome, closing.error, closing.tail)
         else:
             live.lose()
-            live.error = WorkerLost("The turn was erased, or another worker has it.", facts=ids_of(live.turn))
 
     async def _run(self, live: Live) -> End:
         """The turn's outermost edge: whatever happens is an end that gets recorded."""
-        turn = live.turn
         try:
-            return End(ending=await self._listen(live))
+            return End(ending=await self._runner.run(live))
         except ProviderFailure as failure:
-            return from_failure(failure, turn)
+            return from_failure(failure, live.turn)
         except asyncio.CancelledError:
-            return End(error=WorkerLost(facts=ids_of(turn)))
+            return stopped(live)
+        except Taken:
+            return End(error=WorkerLost(facts=ids_of(live.turn)))
         except Exception:
             log.exception("a run broke")
-            return End(error=EverturnError("The turn failed inside the service.", facts=ids_of(turn)))
-
-    async def _listen(self, live: Live) -> Ending:
-        """Journal what the model says until its end. Raises ProviderFailure."""
-        provider = self._registry.get_provider(live.turn.model.provider)
-        async with aclosing(provider.run(live.turn.call)) as batches:
-            async for batch in batches:
-                if ending := live.hear(batch):
-                    return ending
-                await self._journal.append(live)
-                if live.lost:
-                    break
-        raise ProviderFailure("truncated", "The answer stopped before its end.")
-
-    async def _renew(self) -> None:
-        """Hold on to the leases of this worker's turns, in one statement for all, and let go of those that it lost."""
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            held = [(task, live) for task, live in self._running.items() if live.begun]
-            if not held:
-                continue
-            rows = [{"user_id": u, "id": c, "epoch": live.turn.epoch} for _, live in held for u, c in [live.turn.name]]
-            try:
-                async with self._database.transaction() as connection:
-                    kept = await turns.renew_leases(connection, rows, self._lease_seconds)
-            except EverturnError:
-                log.warning("leases could not be renewed")
-                continue
-            for task, live in held:
-                if live.turn.name not in kept and task in self._running and live.outcome is None:
-                    live.lose()
-                    task.cancel()
+            return End(error=EverturnError("The turn failed inside the service.", facts=ids_of(live.turn)))

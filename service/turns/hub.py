@@ -11,13 +11,14 @@ from service.domain.events import TERMINAL, Event, unpack
 from service.errors import EverturnError, NotFound
 from service.repositories import events
 from service.repositories.events import Watch
-from service.turns.engine import Engine
-from service.turns.live import Live
+from service.turns.live import Live, Lives
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 15.0
+FIRST_HEARTBEAT_SECONDS = 1.0
+NOTHING_AFTER = 2**53
 
 
 @dataclass(eq=False, slots=True)
@@ -56,23 +57,24 @@ class _Follower:
 class Hub:
     """One query a tick for all who follow turns of other workers, however many they are."""
 
-    def __init__(self, database: Database, engine: Engine) -> None:
+    def __init__(self, database: Database, lives: Lives) -> None:
         self._database = database
-        self._engine = engine
+        self._lives = lives
         self._followers: set[_Follower] = set()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def follow(
         self, user_id: int, completion_id: int, *, after: int = 0, live: Live | None = None
     ) -> AsyncGenerator[list[Event]]:
-        """The events above `after`, in batches, up to the terminal one, which always comes.
+        """The events above `after`, in batches, up to the terminal one, or to a reconnect where the worker goes.
 
         `live` is the turn where the caller has it. An empty batch is a heartbeat. Raises DatabaseUnavailable at the
         start only: later it is waited for.
         """
         position = max(after, 0)
-        if live := live or self._engine.find(user_id, completion_id):
-            async for batch in live.follow(position, heartbeat=HEARTBEAT_SECONDS):
+        if live := live or self._lives.find(user_id, completion_id):
+            async for batch in live.follow(position, first=FIRST_HEARTBEAT_SECONDS, heartbeat=HEARTBEAT_SECONDS):
                 yield batch
                 position += len(batch)
                 if batch and batch[-1].kind in TERMINAL:
@@ -81,10 +83,27 @@ class Hub:
         async for batch in self._read(_Follower(user_id, completion_id, position)):
             yield batch
 
+    async def wait(self, user_id: int, completion_id: int) -> bool:
+        """Return when a completion is over, wherever it runs, or not there; False where this worker goes before that.
+
+        Raises DatabaseUnavailable as `follow` does.
+        """
+        last = None
+        async for batch in self.follow(user_id, completion_id, after=NOTHING_AFTER):
+            last = batch[-1] if batch else last
+        return last is None or last.kind != "reconnect"
+
+    def close(self) -> None:
+        """Tell all who follow to go on at another worker: this one stops."""
+        self._closed = True
+        for follower in self._followers:
+            follower.woken.set()
+
     async def _read(self, follower: _Follower) -> AsyncGenerator[list[Event]]:
         await self._look([follower])
         loop = asyncio.get_running_loop()
         self._followers.add(follower)
+        alarm_seconds = FIRST_HEARTBEAT_SECONDS
         try:
             while True:
                 follower.woken.clear()
@@ -96,12 +115,16 @@ class Hub:
                 elif follower.over:
                     yield [follower.last()]
                     return
+                elif self._closed:
+                    yield [Event(follower.position, "reconnect", {"starting_after": follower.position})]
+                    return
                 else:
                     self._poll()
-                    alarm = loop.call_later(HEARTBEAT_SECONDS, follower.woken.set)
+                    alarm = loop.call_later(alarm_seconds, follower.woken.set)
                     await follower.woken.wait()
                     alarm.cancel()
-                    if not follower.found and not follower.over:
+                    alarm_seconds = HEARTBEAT_SECONDS
+                    if not follower.found and not follower.over and not self._closed:
                         yield []
         finally:
             self._followers.discard(follower)

@@ -9,7 +9,7 @@ from itertools import count
 from pydantic_core import to_json
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from service.db.engine import Database
+from service.db.engine import Database, is_rollback
 from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns
@@ -162,7 +162,7 @@ class Journal:
     async def _isolate(self, work: _Work, error: Exception) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
         parts = work.split()
-        if _is_rollback(error) or len(parts) > 1:
+        if is_rollback(error) or len(parts) > 1:
             for part in parts:
                 await self._write(part)
             return
@@ -227,11 +227,6 @@ def event_row(turn: Turn, events: Sequence[Event]) -> Row:
         "data": to_json(pack(events)).decode(),
         "epoch": turn.epoch,
     }
-
-
-def _is_rollback(error: Exception) -> bool:
-    """A deadlock or a serialization failure: nothing is wrong with the work, it only has to be done again."""
-    return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("40")
 
 
 def _refuse(work: _Work, error: EverturnError) -> None:

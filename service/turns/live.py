@@ -1,19 +1,27 @@
 """A turn that runs in this worker: its identity, what came so far, and those who follow it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from service.domain.events import TERMINAL, Answer, Event, EventKind
 from service.errors import EverturnError
 from service.providers.base import Call, Ending, Model, Piece
 
+# Why a run is stopped: its user wants that; its worker goes, with something said already, or before that; it is not
+# this worker's any more.
+Stop = Literal["cancelled", "worker_lost", "released", "taken"]
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was accepted. `message_id` is the assistant message's; it is None where nothing is to be stored."""
+    """What was accepted. `message_id` is the assistant message's; it is None where nothing is to be stored.
+
+    `asked` is the model that the caller named, `model` the one that is called now; `fallbacks` may follow it.
+    `waits_for` is the completion that has to end first; until then `call` holds no messages and `attempt` is 0.
+    """
 
     user_id: int
     completion_id: int
@@ -21,8 +29,11 @@ class Turn:
     message_id: int | None
     key_id: int | None
     entry_id: int
+    asked: Model
     model: Model
     call: Call
+    fallbacks: tuple[Model, ...] = ()
+    waits_for: int | None = None
     warnings: tuple[str, ...] = ()
     epoch: int = 1
     attempt: int = 1
@@ -49,6 +60,9 @@ class Live:
     error: EverturnError | None = None
     begun: bool = False
     lost: bool = False
+    task: "asyncio.Task[None] | None" = None
+    stopping: Stop | None = None
+    settling: bool = False
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Event] = field(default_factory=set)
 
@@ -88,22 +102,33 @@ class Live:
         """The turn is not this worker's any more: whatever it hears is nobody's."""
         self.lost = True
 
+    def stop(self, why: Stop) -> bool:
+        """End the run. False where that is too late, because its end is being recorded, or too early."""
+        if self.task is None or not self.begun or self.settling or self.stopping:
+            return False
+        self.stopping = why
+        self.task.cancel()
+        return True
+
     def end(self) -> None:
         """Nothing more will come: wake whoever waits for the end."""
         self.finished.set()
         for waiting in self._waiting:
             waiting.set()
 
-    async def follow(self, after: int = 0, *, heartbeat: float = 15.0) -> AsyncGenerator[list[Event]]:
+    async def follow(
+        self, after: int = 0, *, first: float = 1.0, heartbeat: float = 15.0
+    ) -> AsyncGenerator[list[Event]]:
         """The journalled events with a number above `after`, in batches, up to the terminal one.
 
-        An empty batch says that nothing came for `heartbeat` seconds. A follower holds a position, not a queue: a slow
-        one costs nothing and holds nobody back.
+        An empty batch says that nothing came for `heartbeat` seconds, or for `first` at the start. A follower holds a
+        position, not a queue: a slow one costs nothing and holds nobody back.
         """
         woken = asyncio.Event()
         self._waiting.add(woken)
         loop = asyncio.get_running_loop()
         position = max(after, 0)
+        silence = heartbeat if self.events[position:] else first
         try:
             while True:
                 woken.clear()
@@ -116,10 +141,36 @@ class Live:
                 elif self.finished.is_set():
                     return
                 else:
-                    alarm = loop.call_later(heartbeat, woken.set)
+                    alarm = loop.call_later(silence, woken.set)
                     await woken.wait()
                     alarm.cancel()
+                    silence = heartbeat
                     if len(self.events) == position and not self.finished.is_set():
                         yield []
         finally:
             self._waiting.discard(woken)
+
+
+class Lives:
+    """The turns that run in this worker, by their completions' (user_id, id)."""
+
+    def __init__(self) -> None:
+        self._lives: dict[tuple[int, int], Live] = {}
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(list(self._lives.values()))
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    def find(self, user_id: int, completion_id: int) -> Live | None:
+        """The turn, where it runs in this worker."""
+        return self._lives.get((user_id, completion_id))
+
+    def add(self, live: Live) -> None:
+        self._lives[live.turn.name] = live
+
+    def remove(self, live: Live) -> None:
+        """A turn that ran here again meanwhile stays."""
+        if self._lives.get(live.turn.name) is live:
+            del self._lives[live.turn.name]

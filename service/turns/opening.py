@@ -1,10 +1,11 @@
 """From what a caller asks to the rows of an accepted turn."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 from service.db.ids import Ids
-from service.domain.history import Line
+from service.domain.claims import Claim
+from service.domain.history import Line, fit, window_for
 from service.domain.titles import title_key
 from service.domain.tree import Place, Position, place
 from service.providers.base import Call, ChatMessage, Model
@@ -36,7 +37,8 @@ class Branch:
 class Opening:
     """A turn to be accepted. Without a `branch` a new conversation is made, unless nothing is `stored`.
 
-    `lines` are the caller's new messages, `prompt` all that the model is to read.
+    `lines` are the caller's new messages, `prompt` all that the model is to read. Without lines the branch's last
+    message is answered, once more if it has an answer. A turn that `waits_for` another completion has no prompt yet.
     """
 
     user_id: int
@@ -50,7 +52,9 @@ class Opening:
     branch: Branch | None = None
     title: str | None = None
     warnings: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    fallbacks: tuple[Model, ...] = ()
+    waits_for: int | None = None
+    claim: Claim | None = None
 
 
 async def open_turn(opening: Opening, ids: Ids, worker: str) -> tuple[Turn, Begin]:
@@ -70,19 +74,23 @@ async def open_turn(opening: Opening, ids: Ids, worker: str) -> tuple[Turn, Begi
         message_id=places[-1].id if places else None,
         key_id=opening.key_id,
         entry_id=entry_id,
+        asked=opening.model,
         model=opening.model,
-        call=_call(opening),
+        call=call_of(opening.model, opening.prompt, opening.sampling, streamed=opening.streamed),
+        fallbacks=opening.fallbacks,
+        waits_for=opening.waits_for,
         warnings=opening.warnings,
+        attempt=0 if opening.waits_for else 1,
     )
     return turn, _rows(opening, turn, places, worker)
 
 
-def _call(opening: Opening) -> Call:
-    sampling = opening.sampling
+def call_of(model: Model, prompt: Sequence[Line], sampling: Sampling, *, streamed: bool) -> Call:
+    """What the model is asked."""
     return Call(
-        model=opening.model.upstream,
-        messages=tuple(ChatMessage(line.role, line.content) for line in opening.prompt),  # type: ignore[arg-type]  # roles are checked at the edge
-        stream=opening.streamed,
+        model=model.upstream,
+        messages=tuple(ChatMessage(line.role, line.content) for line in prompt),  # type: ignore[arg-type]  # roles are checked at the edge
+        stream=streamed,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -91,9 +99,47 @@ def _call(opening: Opening) -> Call:
     )
 
 
+def fall_back(turn: Turn, model: Model) -> Turn:
+    """The turn as another model is asked: what does not fit its window is left out."""
+    lines = [Line(message.role, message.content) for message in turn.call.messages]
+    kept, dropped = fit(lines, window_for(model.max_tokens, turn.call.max_tokens))
+    messages = tuple(ChatMessage(line.role, line.content) for line in kept)  # type: ignore[arg-type]  # as they were
+    said = (f"{turn.model.id} did not answer; {model.id} was asked instead.", *left_out(dropped))
+    return replace(
+        turn,
+        model=model,
+        call=replace(turn.call, model=model.upstream, messages=messages),
+        fallbacks=turn.fallbacks[turn.fallbacks.index(model) + 1 :],
+        warnings=(*turn.warnings, *said),
+    )
+
+
+def left_out(dropped: int) -> tuple[str, ...]:
+    """The warning about messages that did not fit."""
+    note = f"The {dropped} oldest messages do not fit the model's window and were left out."
+    return (note,) if dropped else ()
+
+
+def attempt_row(turn: Turn) -> Row:
+    """The turn's present attempt, as it begins."""
+    return {
+        "user_id": turn.user_id,
+        "completion_id": turn.completion_id,
+        "number": turn.attempt,
+        "provider": turn.model.provider,
+        "upstream_model": turn.model.upstream,
+        "status": "in_progress",
+    }
+
+
 def _rows(opening: Opening, turn: Turn, places: list[Place], worker: str) -> Begin:
     sampling = opening.sampling
-    others = {"top_p": sampling.top_p, "stop": list(sampling.stop) or None, "seed": sampling.seed}
+    others = {
+        "top_p": sampling.top_p,
+        "stop": list(sampling.stop) or None,
+        "seed": sampling.seed,
+        "fallbacks": [model.id for model in opening.fallbacks] or None,
+    }
     completion: Row = {
         "user_id": turn.user_id,
         "id": turn.completion_id,
@@ -107,21 +153,21 @@ def _rows(opening: Opening, turn: Turn, places: list[Place], worker: str) -> Beg
         "parameters": {name: value for name, value in others.items() if value is not None},
         "streamed": opening.streamed,
         "stored": opening.stored,
-        "status": "in_progress",
+        "status": "queued" if turn.waits_for else "in_progress",
         "warnings": list(turn.warnings),
+        "attempt_count": turn.attempt,
         "worker": worker,
         "epoch": turn.epoch,
     }
-    attempt: Row = {
-        "user_id": turn.user_id,
-        "completion_id": turn.completion_id,
-        "number": turn.attempt,
-        "provider": turn.model.provider,
-        "upstream_model": turn.model.upstream,
-        "status": "in_progress",
-    }
+    attempt = attempt_row(turn) if turn.attempt else None
     conversation, moved = _conversation(opening, turn, len(places)) if places else (None, None)
-    return Begin(conversation, moved, _messages(opening, turn, places), completion, attempt)
+    return Begin(conversation, moved, _messages(opening, turn, places), completion, attempt, _claim(opening, turn))
+
+
+def _claim(opening: Opening, turn: Turn) -> Row | None:
+    if opening.claim is None:
+        return None
+    return asdict(opening.claim) | {"holder": turn.completion_id, "completion_id": turn.completion_id}
 
 
 def _conversation(opening: Opening, turn: Turn, added: int) -> tuple[Row | None, Row | None]:

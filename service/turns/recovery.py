@@ -3,31 +3,37 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.events import Answer, unpack
-from service.domain.history import MOST_MESSAGES, Line, assemble, fit, window_for
 from service.domain.meters import Meters
-from service.errors import EverturnError, UnknownModel, WorkerLost
-from service.providers.base import Call, ChatMessage, Model
+from service.errors import UnknownModel, WorkerLost
+from service.providers.base import Model
 from service.providers.registry import Registry
-from service.repositories import conversations, messages, recovery
+from service.repositories import attempts, recovery
 from service.repositories.events import Record, list_events
-from service.turns.ending import End, ids_of
+from service.turns.ending import End, entry_row, ids_of
 from service.turns.engine import Engine
 from service.turns.live import Live, Turn
+from service.turns.opening import Sampling, attempt_row, call_of
+from service.turns.prompts import branch_before, read_prompt
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 3
+MOST_LOST = 3
 MOST_AT_ONCE = 20
+ENDED = {"status": "failed", "error_kind": "worker_lost"}
 
 
 class Recovery:
-    """Looks for lapsed leases three times a lease, so that a lost turn goes on within a lease and a third."""
+    """Takes over turns whose leases have lapsed or that were given up."""
 
     def __init__(
         self, database: Database, ids: Ids, registry: Registry, engine: Engine, *, lease_seconds: float
@@ -37,19 +43,27 @@ class Recovery:
         self._registry = registry
         self._engine = engine
         self._lease_seconds = lease_seconds
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._watch(), name="recovery")
-
-    def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
+        self._sweeping = asyncio.Lock()
 
     async def sweep(self) -> int:
         """Take over what has lapsed; return how many turns. Raises DatabaseUnavailable."""
-        if self._engine.draining:
-            return 0
+        taken = 0
+        async with self._sweeping:
+            while not self._engine.draining:
+                claimed = await self._claim()
+                taken += claimed
+                if claimed < MOST_AT_ONCE:
+                    break
+        if taken:
+            log.warning("turns taken over: %s", taken)
+        return taken
+
+    async def settle(self) -> None:
+        """Return when no sweep is under way."""
+        async with self._sweeping:
+            return
+
+    async def _claim(self) -> int:
         async with self._database.transaction() as connection:
             claimed = await recovery.claim_lapsed(
                 connection, self._engine.worker, lease_seconds=self._lease_seconds, most=MOST_AT_ONCE
@@ -58,34 +72,54 @@ class Recovery:
             await self._recover(record)
         return len(claimed)
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                if recovered := await self.sweep():
-                    log.warning("turns taken over: %s", recovered)
-            except EverturnError:
-                log.warning("lapsed turns could not be looked for")
-            await asyncio.sleep(self._lease_seconds / 3)
-
     async def _recover(self, record: Record) -> None:
         live = await self._restore(record)
-        lost = End(error=WorkerLost(facts=ids_of(live.turn)))
-        # What was not to be stored cannot be asked again: nobody has the question any more.
-        if live.events or not record.stored or record.attempt_count >= MOST_ATTEMPTS or not self._offers(live.turn):
-            self._engine.adopt(live, lost)
-            return
-        again = replace(live.turn, attempt=live.turn.attempt + 1)
-        if await self._begin_attempt(live.turn, again):
-            self._engine.adopt(Live(again))
+        turn = live.turn
+        if record.cancel_requested_at:
+            self._engine.adopt(live, End(cancelled=True))
+        elif record.status == "queued":
+            self._engine.adopt(Live(replace(turn, waits_for=await self._predecessor(turn))))
+        elif await self._is_lost(record, live):
+            self._engine.adopt(live, End(error=WorkerLost(facts=ids_of(turn))))
+        else:
+            await self._run_again(turn)
 
-    def _offers(self, turn: Turn) -> bool:
-        return turn.model.provider in self._registry.provider_names()
+    async def _is_lost(self, record: Record, live: Live) -> bool:
+        """What was not to be stored cannot be asked again: nobody has the question any more."""
+        if live.events or not record.stored or live.turn.model.provider not in self._registry.provider_names():
+            return True
+        async with self._database.reading() as connection:
+            lost = await attempts.count_lost(connection, record.user_id, record.id)
+        # This attempt is lost as well.
+        return lost + 1 >= MOST_LOST
+
+    async def _run_again(self, turn: Turn) -> None:
+        entry_id = (await self._ids.take("ledger"))[0]
+        again = replace(turn, attempt=turn.attempt + 1, entry_id=entry_id)
+        cost = self._registry.cost(turn.model, Meters(), datetime.now(UTC))
+        entry = entry_row(turn, Meters(), cost, provenance="estimated")
+
+        async def write(connection: AsyncConnection) -> bool:
+            return await attempts.begin_attempt(
+                connection, attempt_row(again), ended=ENDED, entry=entry, epoch=again.epoch
+            )
+
+        if await self._database.atomically(write):
+            self._engine.adopt(Live(again))
 
     async def _restore(self, record: Record) -> Live:
         """The turn as far as the database knows it."""
         model = await self._model(record)
         async with self._database.reading() as connection:
             rows = await list_events(connection, record.user_id, record.id)
+        others: dict[str, Any] = record.parameters
+        sampling = Sampling(
+            record.temperature,
+            record.max_tokens,
+            top_p=others.get("top_p"),
+            stop=tuple(others.get("stop") or ()),
+            seed=others.get("seed"),
+        )
         turn = Turn(
             user_id=record.user_id,
             completion_id=record.id,
@@ -93,12 +127,16 @@ class Recovery:
             message_id=record.message_id,
             key_id=record.key_id,
             entry_id=(await self._ids.take("ledger"))[0],
+            asked=model,
             model=model,
-            call=_call(record, model, await self._prompt(record, model)),
+            call=call_of(model, (), sampling, streamed=record.streamed),
+            fallbacks=await self._fallbacks(others.get("fallbacks") or ()),
             warnings=tuple(record.warnings),
             epoch=record.epoch,
             attempt=record.attempt_count,
         )
+        lines, _ = await read_prompt(self._database, turn)
+        turn = replace(turn, call=call_of(model, lines, sampling, streamed=record.streamed))
         events = [event for row in rows for event in unpack(row.seq, json.loads(row.data))]
         answer = Answer()
         for event in events:
@@ -111,63 +149,21 @@ class Recovery:
         except UnknownModel:
             return Model(record.model, provider=record.provider, upstream=record.model, source="discovered")
 
-    async def _prompt(self, record: Record, model: Model) -> list[Line]:
-        """What the model was asked: the branch before the answer, as far as it fits."""
-        if record.message_id is None:
-            return []
+    async def _fallbacks(self, names: Sequence[str]) -> tuple[Model, ...]:
+        """Those that are still there."""
+        found = []
+        for name in names:
+            try:
+                found.append(await self._registry.find_model(name))
+            except UnknownModel:
+                log.warning("a fallback model is not there any more")
+        return tuple(found)
+
+    async def _predecessor(self, turn: Turn) -> int | None:
+        """The completion that a queued turn waits for; None where its place is free already."""
+        if turn.message_id is None:
+            return None
         async with self._database.reading() as connection:
-            answer = await messages.find_message(connection, record.user_id, record.message_id)
-            talk = await conversations.find_conversation(connection, record.user_id, record.conversation_id)
-            asked = (
-                answer
-                and answer.parent_id
-                and await messages.find_position(connection, record.user_id, record.conversation_id, answer.parent_id)
-            )
-            if not asked or talk is None:
-                return []
-            rows = await messages.read_branch(
-                connection, record.user_id, record.conversation_id, leaf=asked, limit=MOST_MESSAGES
-            )
-        lines = assemble((Line(row.role, row.content) for row in rows), talk.system_prompt)
-        return fit(lines, window_for(model.max_tokens, record.max_tokens))[0]
-
-    async def _begin_attempt(self, lost: Turn, again: Turn) -> bool:
-        attempt: dict[str, Any] = {
-            "user_id": again.user_id,
-            "completion_id": again.completion_id,
-            "number": again.attempt,
-            "provider": again.model.provider,
-            "upstream_model": again.model.upstream,
-            "status": "in_progress",
-        }
-        entry: dict[str, Any] = {
-            "user_id": lost.user_id,
-            "id": (await self._ids.take("ledger"))[0],
-            "completion_id": lost.completion_id,
-            "attempt": lost.attempt,
-            "conversation_id": lost.conversation_id,
-            "key_id": lost.key_id,
-            "model": lost.model.id,
-            "provider": lost.model.provider,
-            **dict.fromkeys(Meters.__slots__, 0),
-            "cost_nano": 0,
-            "price_source": "none",
-            "price_version": "",
-            "provenance": "estimated",
-        }
-        async with self._database.transaction() as connection:
-            return await recovery.begin_attempt(connection, attempt, entry, epoch=again.epoch)
-
-
-def _call(record: Record, model: Model, prompt: list[Line]) -> Call:
-    others = record.parameters
-    return Call(
-        model=model.upstream,
-        messages=tuple(ChatMessage(line.role, line.content) for line in prompt),  # type: ignore[arg-type]  # stored roles
-        stream=record.streamed,
-        max_tokens=record.max_tokens,
-        temperature=record.temperature,
-        top_p=others.get("top_p"),
-        stop=tuple(others.get("stop") or ()),
-        seed=others.get("seed"),
-    )
+            rows = await branch_before(connection, turn)
+        running = [row.completion_id for row in rows if row.status == "in_progress"]
+        return running[-1] if running else None

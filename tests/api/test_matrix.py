@@ -88,6 +88,7 @@ EXPECTED: dict[str, Row] = {
     "GET /conversations/{conversation_id}/messages": owned(),
     "POST /conversations/{conversation_id}/messages": owned(201, {"role": "user", "content": "More."}),
     "POST /conversations/{conversation_id}/completions": owned(201, {"model": OPENAI, "content": "And?"}),
+    "POST /conversations/{conversation_id}/regenerate": owned(201, {"model": OPENAI}),
     "GET /messages/{message_id}": owned(),
     "PATCH /messages/{message_id}": owned(200, {"content": "Better."}),
     "DELETE /messages/{message_id}": owned(),
@@ -98,10 +99,15 @@ EXPECTED: dict[str, Row] = {
     "GET /completions": any_key(),
     "GET /completions/{completion_id}": Row(401, 200, 404, 200),
     "GET /completions/{completion_id}/stream": Row(401, 200, 404, 200),
+    "POST /completions/{completion_id}/cancel": Row(401, 200, 404, 200),
 }
 CHANGES_MODELS = {"PATCH /models/{model_id:path}", "DELETE /models/{model_id:path}"}
 # What an admin key reads as itself although it is somebody else's.
-SEES_ALL = {"GET /completions/{completion_id}", "GET /completions/{completion_id}/stream"}
+SEES_ALL = {
+    "GET /completions/{completion_id}",
+    "GET /completions/{completion_id}/stream",
+    "POST /completions/{completion_id}/cancel",
+}
 
 
 def routes() -> set[str]:

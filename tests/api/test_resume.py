@@ -16,6 +16,8 @@ from tests.api.steps import call
 from tests.conftest import MakeDatabase, People, admin_key_for, service_environment
 from tests.servers.service import Service
 
+# Comments are the connection's, not the stream's.
+HEARTBEAT = b": still here\n\n"
 CANNED = {"model": "slow", "messages": [{"role": "user", "content": "Tell me slowly."}]}
 WORDS = 40
 LEASE = 3
@@ -99,7 +101,7 @@ async def opened(client: httpx2.AsyncClient, words: int) -> AsyncIterator[tuple[
         assert reply.status_code == 200
         got = b""
         async for piece in reply.aiter_raw():
-            got += piece
+            got += piece.replace(HEARTBEAT, b"")
             if got.count(b'{"token"') >= words and got.endswith(b"\n\n"):
                 break
         yield int(reply.headers["Everturn-Completion-Id"]), got
@@ -109,7 +111,7 @@ async def rest(client: httpx2.AsyncClient, completion_id: int, **how: object) ->
     reply = await client.get(f"/completions/{completion_id}/stream", **how)  # type: ignore[arg-type]
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"].startswith("text/event-stream")
-    return reply.content
+    return reply.content.replace(HEARTBEAT, b"")
 
 
 def last_seq(data: bytes) -> int:

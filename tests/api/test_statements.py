@@ -66,7 +66,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
         core,
         talks,
         Messages(core.database, core.ids, core.pager),
-        Completions(core.database, core.pager, registry, engine),
+        Completions(core.database, core.pager, engine),
         user.id,
         talk.id,
     )

@@ -18,6 +18,7 @@ from service.providers.registry import Registry, Source
 from service.turns.engine import Engine
 from service.turns.live import Live
 from service.turns.opening import Branch, Opening, Sampling
+from service.turns.running import Retries
 
 MODEL = Model(
     id="told",
@@ -27,6 +28,7 @@ MODEL = Model(
     prices=Prices(Decimal(1), Decimal(2)),
     max_tokens=1000,
 )
+ONCE = Retries(0)
 METERS = Meters(input_tokens=10, cache_read_tokens=3, output_tokens=5, reasoning_tokens=2)
 ENDING = Ending("stop", METERS, upstream_id="up-1", upstream_model="told-1")
 
@@ -92,13 +94,13 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(url: str, *, people: bool = True) -> AsyncIterator[House]:
+async def open_house(url: str, *, people: bool = True, retries: Retries = ONCE) -> AsyncIterator[House]:
     """A house whose users 1 and 2 exist, unless another made them. Turns still running at the end are stopped."""
     database = Database(url, synchronous="normal")
     ids = Ids(database)
     provider = ToldProvider()
     registry = Registry([Source(provider, (MODEL,), prefixed=False)])
-    engine = Engine(database, ids, registry, lease_seconds=30)
+    engine = Engine(database, ids, registry, lease_seconds=30, retries=retries)
     house = House(database, ids, provider, registry, engine)
     if people:
         await house.write("INSERT INTO users (id, username, username_key) VALUES (1, 'ada', 'ada'), (2, 'bob', 'bob')")

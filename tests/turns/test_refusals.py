@@ -61,5 +61,6 @@ async def test_turn_that_was_erased_while_it_ran_does_not_end_as_a_success(house
     await house.write("DELETE FROM conversations")
     gate.set()
     await live.finished.wait()
-    assert live.error is not None
+    assert live.lost
+    assert live.outcome is None
     assert (await house.rows("SELECT count(*) FROM ledger_entries"))[0][0] == 1

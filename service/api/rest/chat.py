@@ -1,5 +1,6 @@
 """Asking a model: chat completions, streamed or not, and the next turn of a conversation."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -8,15 +9,15 @@ from starlette.responses import Response
 from service.api.body import StrictRoute
 from service.api.deps import Owner, Services, allow, services
 from service.api.errors import responses
-from service.api.rest.replies import folded, streamed
-from service.api.rest.schemas.completions import ChatIn, CompletionReply, PromptIn, TurnIn
+from service.api.idempotency import Claimed
+from service.api.rest.replies import reply
+from service.api.rest.schemas.completions import ChatIn, CompletionReply, PromptIn, RegenerateIn, TurnBase, TurnIn
 from service.api.rest.schemas.messages import IdPath
 from service.api.sse import SSE
 from service.domain.callers import Caller
+from service.domain.claims import Claim
 from service.domain.history import Line
-from service.turns.hub import Hub
-from service.turns.live import Live
-from service.usecases.completions import Request
+from service.usecases.turns import Request
 
 router = APIRouter(
     tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
@@ -27,34 +28,27 @@ Use = Annotated[Services, Depends(services)]
 
 
 @router.post("/chat/completions", status_code=201, response_model=CompletionReply, summary="Ask a model")
-async def create_completion(body: ChatIn, caller: Completing, owner: Owner, use: Use) -> Response:
+async def create_completion(body: ChatIn, caller: Completing, owner: Owner, claim: Claimed, use: Use) -> Response:
     """Store the messages, ask the model, store the answer. With `"stream": true` the answer is streamed (200)."""
-    live = await use.completions.begin(from_chat(body, caller, owner, streamed=body.stream))
-    return await reply(live, use.hub)
+    request = from_chat(body, caller, owner, claim=claim, streamed=body.stream)
+    return await reply(await use.turns.begin(request), use, streamed=body.stream)
 
 
 @router.post(
     "/chat/completions/stream", response_class=Response, responses=SSE, summary="Ask a model and watch it answer"
 )
-async def stream_completion(body: ChatIn, caller: Completing, owner: Owner, use: Use) -> Response:
+async def stream_completion(body: ChatIn, caller: Completing, owner: Owner, claim: Claimed, use: Use) -> Response:
     """The same turn as `POST /chat/completions`, streamed. Closing the connection does not stop the turn."""
-    return streamed(await use.completions.begin(from_chat(body, caller, owner, streamed=True)), use.hub)
+    request = from_chat(body, caller, owner, claim=claim, streamed=True)
+    return await reply(await use.turns.begin(request), use, streamed=True)
 
 
 @router.post("/chat/stream", response_class=Response, responses=SSE, summary="Ask one question and watch the answer")
-async def stream_prompt(body: PromptIn, caller: Completing, owner: Owner, use: Use) -> Response:
+async def stream_prompt(body: PromptIn, caller: Completing, owner: Owner, claim: Claimed, use: Use) -> Response:
     """One question, streamed."""
-    request = Request(
-        user_id=owner,
-        key_id=caller.key_id,
-        lines=(Line("user", body.prompt),),
-        model=body.model,
-        conversation_id=body.conversation_id,
-        sampling=body.sampling(),
-        streamed=True,
-        stored=body.store,
-    )
-    return streamed(await use.completions.begin(request), use.hub)
+    lines = (Line("user", body.prompt),)
+    request = asked(body, caller, owner, claim=claim, lines=lines, streamed=True)
+    return await reply(await use.turns.begin(request), use, streamed=True)
 
 
 @router.post(
@@ -64,40 +58,51 @@ async def stream_prompt(body: PromptIn, caller: Completing, owner: Owner, use: U
     summary="Send the next question of a conversation",
 )
 async def create_turn(
-    conversation_id: IdPath,
-    body: TurnIn,
-    caller: Completing,
-    owner: Owner,
-    use: Use,
+    conversation_id: IdPath, body: TurnIn, caller: Completing, owner: Owner, claim: Claimed, use: Use
 ) -> Response:
-    """The model reads the conversation up to here. 409 while the conversation is being answered."""
-    request = Request(
-        user_id=owner,
-        key_id=caller.key_id,
-        lines=(Line("user", body.content),),
-        model=body.model,
-        conversation_id=conversation_id,
-        parent_id=body.parent_id,
-        sampling=body.sampling(),
-        streamed=body.stream,
-    )
-    return await reply(await use.completions.begin(request), use.hub)
+    """The model reads the conversation up to here. While that is being answered, `on_conflict` says what becomes of
+    this question: `reject` (409), `queue` (it waits), `interrupt` (that answer is stopped), `branch` (beside it)."""
+    lines = (Line("user", body.content),)
+    request = asked(body, caller, owner, claim=claim, lines=lines, streamed=body.stream)
+    turn = replace(request, conversation_id=conversation_id, parent_id=body.parent_id)
+    return await reply(await use.turns.begin(turn), use, streamed=body.stream)
 
 
-def from_chat(body: ChatIn, caller: Caller, owner: int, *, streamed: bool) -> Request:
+@router.post(
+    "/conversations/{conversation_id}/regenerate",
+    status_code=201,
+    response_model=CompletionReply,
+    summary="Have the last question answered again",
+)
+async def regenerate(
+    conversation_id: IdPath, body: RegenerateIn, caller: Completing, owner: Owner, claim: Claimed, use: Use
+) -> Response:
+    """Another answer beside the last one, or beside `message_id`; it becomes the active one. Both stay."""
+    request = asked(body, caller, owner, claim=claim, lines=(), streamed=body.stream)
+    turn = replace(request, conversation_id=conversation_id, parent_id=body.message_id)
+    return await reply(await use.turns.regenerate(turn), use, streamed=body.stream)
+
+
+def from_chat(body: ChatIn, caller: Caller, owner: int, *, claim: Claim | None, streamed: bool) -> Request:
     """A chat body as a request for a turn."""
+    lines = tuple(Line(message.role, message.content) for message in body.messages)
+    return asked(body, caller, owner, claim=claim, lines=lines, streamed=streamed)
+
+
+def asked(
+    body: TurnBase, caller: Caller, owner: int, *, claim: Claim | None, lines: tuple[Line, ...], streamed: bool
+) -> Request:
+    """What all bodies that ask a model have in common, as a request for a turn."""
     return Request(
         user_id=owner,
         key_id=caller.key_id,
-        lines=tuple(Line(message.role, message.content) for message in body.messages),
+        lines=lines,
         model=body.model,
-        conversation_id=body.conversation_id,
+        conversation_id=getattr(body, "conversation_id", None),
         sampling=body.sampling(),
         streamed=streamed,
-        stored=body.store,
+        stored=getattr(body, "store", True),
+        on_conflict=body.on_conflict,
+        fallbacks=None if body.fallbacks is None else tuple(body.fallbacks),
+        claim=claim,
     )
-
-
-async def reply(live: Live, hub: Hub) -> Response:
-    """Streamed or folded, as the turn was asked for."""
-    return streamed(live, hub) if live.turn.call.stream else await folded(live)

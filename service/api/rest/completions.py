@@ -8,20 +8,20 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime
 
 from service.api.body import StrictRoute
-from service.api.deps import Owner, PathOwner, Services, allow, services
+from service.api.deps import Called, Owner, PathOwner, Services, allow, services
 from service.api.errors import responses
 from service.api.paging import PageOf, asked, paged
-from service.api.rest.schemas.completions import CompletionItem, CompletionOut, Status
+from service.api.rest.schemas.completions import AttemptOut, CompletionItem, CompletionOut, EntryOut, Status
 from service.api.rest.schemas.messages import IdPath
 from service.api.sse import SSE, stream
-from service.domain.callers import Caller
 from service.domain.filters import CompletionFilter
 from service.domain.paging import Ask
 from service.errors import BadRequest, Forbidden
+from service.usecases.completions import Detail
 
 router = APIRouter(tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 422, 503))
 
-Reading = Annotated[Caller, Depends(allow("read"))]
+READS = [Depends(allow("read"))]
 Use = Annotated[Services, Depends(services)]
 Asked = Annotated[Ask, Depends(asked())]
 
@@ -62,7 +62,7 @@ Narrowed = Annotated[Chosen, Depends()]
 
 async def sight(
     request: Request,
-    caller: Reading,
+    caller: Called,
     owner: Owner,
     user_id: Annotated[int | None, Query(ge=1, le=2**53 - 1, description="For admin keys.")] = None,
 ) -> int | None:
@@ -74,7 +74,7 @@ async def sight(
     return owner
 
 
-@router.get("/completions", summary="List completions")
+@router.get("/completions", summary="List completions", dependencies=READS)
 async def list_completions(
     request: Request,
     response: Response,
@@ -87,7 +87,7 @@ async def list_completions(
     return paged(request, response, await use.completions.page(chosen.of(shown), ask))
 
 
-@router.get("/users/{user_id}/completions", summary="List a user's completions", dependencies=[Depends(allow("read"))])
+@router.get("/users/{user_id}/completions", summary="List a user's completions", dependencies=READS)
 async def list_user_completions(
     request: Request, response: Response, chosen: Narrowed, ask: Asked, owner: PathOwner, use: Use
 ) -> PageOf[CompletionItem]:
@@ -95,20 +95,22 @@ async def list_user_completions(
     return paged(request, response, await use.completions.page(chosen.of(owner), ask))
 
 
-@router.get("/completions/{completion_id}", summary="Get a completion")
+@router.get("/completions/{completion_id}", summary="Get a completion", dependencies=READS)
 async def get_completion(
     completion_id: IdPath, shown: Annotated[int | None, Depends(sight)], use: Use
 ) -> CompletionOut:
     """With its text, the attempts at it and its ledger entries."""
-    found = await use.completions.get(shown, completion_id)
-    fields: dict[str, Any] = asdict(found.completion)
-    return CompletionOut(
-        **fields,
-        content=found.content,
-        reasoning=found.reasoning,
-        attempts=found.attempts,
-        entries=found.entries,
-    )
+    return _out(await use.completions.get(shown, completion_id))
+
+
+@router.post(
+    "/completions/{completion_id}/cancel", summary="Stop a completion", dependencies=[Depends(allow("complete"))]
+)
+async def cancel_completion(
+    completion_id: IdPath, shown: Annotated[int | None, Depends(sight)], use: Use
+) -> CompletionOut:
+    """On whichever worker it runs. What came so far is kept and accounted; one that has ended stays as it is."""
+    return _out(await use.completions.cancel(shown, completion_id))
 
 
 @router.get(
@@ -116,6 +118,7 @@ async def get_completion(
     response_class=Response,
     responses=SSE,
     summary="Resume a completion's stream",
+    dependencies=READS,
 )
 async def resume_completion(
     completion_id: IdPath,
@@ -134,6 +137,17 @@ async def resume_completion(
     batches = use.hub.follow(record.user_id, completion_id, after=after or 0)
     first = {name: getattr(record, name) for name in ("conversation_id", "message_id", "model", "provider")}
     return stream(completion_id, batches, {"completion_id": completion_id, **first} if after is None else None)
+
+
+def _out(found: Detail) -> CompletionOut:
+    fields: dict[str, Any] = asdict(found.completion)
+    return CompletionOut(
+        **fields,
+        content=found.content,
+        reasoning=found.reasoning,
+        attempts=[AttemptOut(**one) for one in found.attempts],
+        entries=[EntryOut(**one) for one in found.entries],
+    )
 
 
 def _seq(last_event_id: str | None, completion_id: int) -> int | None:

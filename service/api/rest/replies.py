@@ -1,28 +1,86 @@
 """A turn as an HTTP answer: folded into JSON, or streamed. One path: both read the journalled turn."""
 
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api import sse
+from service.api.deps import Services
+from service.api.idempotency import mark
+from service.domain.events import Event
+from service.errors import Conflict, EverturnError, WorkerLost, find_error
 from service.turns.ending import usage_of
-from service.turns.hub import Hub
 from service.turns.live import Live
+from service.usecases.completions import Detail
+from service.usecases.turns import Accepted
+
+NAMES = ("conversation_id", "message_id", "model", "provider")
 
 
-async def folded(live: Live) -> Response:
+async def reply(accepted: Accepted, use: Services, *, streamed: bool) -> Response:
+    """Streamed or folded, as the turn was asked for."""
+    made = await (stream(accepted, use) if streamed else folded(accepted, use))
+    mark(made, replayed=accepted.replayed)
+    return made
+
+
+async def stream(accepted: Accepted, use: Services) -> Response:
+    """200 with the answer as server-sent events, from the first one."""
+    user_id, completion_id = accepted.user_id, accepted.completion_id
+    if accepted.live:
+        first = names(accepted.live)
+    else:
+        record = (await use.completions.get(user_id, completion_id)).completion
+        first = {"completion_id": completion_id, **{name: getattr(record, name) for name in NAMES}}
+    batches: AsyncIterator[list[Event]] = use.hub.follow(user_id, completion_id, live=accepted.live)
+    return sse.stream(completion_id, batches, first)
+
+
+async def folded(accepted: Accepted, use: Services) -> Response:
     """201 with the whole answer once it is committed. Raises the turn's own error where it failed."""
-    await live.finished.wait()
+    if live := accepted.live:
+        await live.finished.wait()
+        if live.error:
+            raise live.error
+        if live.outcome is not None:
+            return _created(_of_live(live))
+    # It was begun by another request, or went on at another worker.
+    user_id, completion_id = accepted.user_id, accepted.completion_id
+    if not await use.hub.wait(user_id, completion_id):
+        raise WorkerLost("This worker stops; the turn goes on at another.", facts={"completion_id": completion_id})
+    return _created(_of_record(await use.completions.get(user_id, completion_id)))
+
+
+def names(live: Live) -> dict[str, Any]:
+    """By what a caller finds the turn again; the model is the one that was asked for."""
+    turn = live.turn
+    return {
+        "completion_id": turn.completion_id,
+        "conversation_id": turn.conversation_id,
+        "message_id": turn.message_id,
+        "model": turn.asked.id,
+        "provider": turn.asked.provider,
+    }
+
+
+def _created(body: dict[str, Any]) -> Response:
+    headers = {"Location": f"/completions/{body['completion_id']}"}
+    return Response(to_json(body), 201, headers, media_type="application/json")
+
+
+def _of_live(live: Live) -> dict[str, Any]:
     turn, outcome = live.turn, live.outcome
-    if live.error:
-        raise live.error
     assert outcome is not None, "a turn ends with an outcome or an error"
     usage = usage_of(outcome)
     cost = usage.pop("cost_usd")
-    body = {
-        "id": f"msg_{turn.message_id}" if turn.message_id else f"cmpl_{turn.completion_id}",
+    return {
+        "id": _id(turn.message_id, turn.completion_id),
         **names(live),
+        "model": turn.model.id,
+        "provider": turn.model.provider,
         "status": outcome["status"],
         "content": live.answer.content,
         "reasoning": live.answer.reasoning_content,
@@ -31,23 +89,37 @@ async def folded(live: Live) -> Response:
         "cost_usd": cost,
         "warnings": outcome["warnings"],
     }
-    headers = {"Location": f"/completions/{turn.completion_id}"}
-    return Response(to_json(body), 201, headers, media_type="application/json")
 
 
-def streamed(live: Live, hub: Hub) -> Response:
-    """200 with the answer as server-sent events."""
-    turn = live.turn
-    return sse.stream(turn.completion_id, hub.follow(turn.user_id, turn.completion_id, live=live), names(live))
-
-
-def names(live: Live) -> dict[str, Any]:
-    """By what a caller finds the turn again."""
-    turn = live.turn
+def _of_record(found: Detail) -> dict[str, Any]:
+    """The same from the database. Raises the error that the turn ended with."""
+    record = found.completion
+    if record.error_code:
+        facts = {"completion_id": record.id, **{name: getattr(record, name) for name in NAMES[:2]}}
+        raise find_error(record.error_code)(record.error_detail or "", facts=facts)
+    if not record.stored:
+        raise Conflict(
+            "This was answered before, and the answer was not to be stored.", facts={"completion_id": record.id}
+        )
+    if record.usage is None:
+        raise EverturnError("The turn has no end.")
+    answered = found.answered_by
     return {
-        "completion_id": turn.completion_id,
-        "conversation_id": turn.conversation_id,
-        "message_id": turn.message_id,
-        "model": turn.model.id,
-        "provider": turn.model.provider,
+        "id": _id(record.message_id, record.id),
+        "completion_id": record.id,
+        "conversation_id": record.conversation_id,
+        "message_id": record.message_id,
+        "model": answered.model,
+        "provider": answered.provider,
+        "status": record.status,
+        "content": found.content or "",
+        "reasoning": found.reasoning,
+        "finish_reason": record.finish_reason,
+        "usage": asdict(record.usage),
+        "cost_usd": record.cost_usd,
+        "warnings": record.warnings,
     }
+
+
+def _id(message_id: int | None, completion_id: int) -> str:
+    return f"msg_{message_id}" if message_id else f"cmpl_{completion_id}"

@@ -28,7 +28,15 @@ class SamplingIn(Body):
         return Sampling(self.temperature, self.max_tokens, self.top_p, tuple(self.stop), self.seed)
 
 
-class ChatIn(SamplingIn):
+class TurnBase(SamplingIn):
+    """What every body has that asks a model. Without `fallbacks` those of the model's own are used."""
+
+    model: ModelName | None = None
+    fallbacks: Annotated[list[ModelName], Field(max_length=5)] | None = None
+    on_conflict: Literal["reject", "queue", "interrupt", "branch"] = "reject"
+
+
+class ChatIn(TurnBase):
     """Messages for a model. With a `conversation_id` they are appended to it and it is sent along."""
 
     model_config = ConfigDict(
@@ -40,7 +48,6 @@ class ChatIn(SamplingIn):
         }
     )
 
-    model: ModelName | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)]
     temperature: Temperature | None = 0.7
     max_tokens: MaxTokens | None = 1000
@@ -49,12 +56,11 @@ class ChatIn(SamplingIn):
     store: bool = True
 
 
-class PromptIn(SamplingIn):
+class PromptIn(TurnBase):
     """One question."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"prompt": "Tell me a story of two sentences."}})
 
-    model: ModelName | None = None
     prompt: Content
     temperature: Temperature | None = 0.7
     max_tokens: MaxTokens | None = 1000
@@ -62,16 +68,23 @@ class PromptIn(SamplingIn):
     store: bool = True
 
 
-class TurnIn(SamplingIn):
+class TurnIn(TurnBase):
     """The next question of a conversation. A `parent_id` that was answered already gets a sibling."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"content": "And of Italy?", "stream": False}})
 
     content: Content
-    model: ModelName | None = None
     parent_id: Id | None = None
     stream: bool = False
-    on_conflict: Literal["reject"] = "reject"
+
+
+class RegenerateIn(TurnBase):
+    """Another answer: beside the message `message_id`, or beside the last one; by another model, if one is named."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"temperature": 1.2}})
+
+    message_id: Id | None = None
+    stream: bool = False
 
 
 class UsageOut(BaseModel):

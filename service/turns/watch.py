@@ -1,0 +1,92 @@
+"""A worker's pulse: it holds on to its turns, hears who is to be stopped, and looks after those that nobody holds."""
+
+import asyncio
+import logging
+from time import monotonic
+
+from service.db.engine import Database
+from service.errors import EverturnError
+from service.repositories import claims, turns
+from service.repositories.recovery import list_signals
+from service.turns.live import Lives
+from service.turns.recovery import Recovery
+
+log = logging.getLogger(__name__)
+
+PULSE_SECONDS = 0.4
+TIDY_SECONDS = 3600.0
+CLAIM_HOURS = 48
+
+
+class Watch:
+    """Renews leases and sweeps three times a lease, and listens every PULSE_SECONDS in one statement."""
+
+    def __init__(self, database: Database, lives: Lives, recovery: Recovery, *, lease_seconds: float) -> None:
+        self._database = database
+        self._lives = lives
+        self._recovery = recovery
+        self._lease_seconds = lease_seconds
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tidied = monotonic()
+
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._hold(), name="leases"),
+            asyncio.create_task(self._listen(), name="pulse"),
+        ]
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def renew(self) -> None:
+        """Hold on to this worker's turns, in one statement for all, and let go of those that it lost."""
+        held = [live for live in self._lives if live.begun]
+        if not held:
+            return
+        rows = [{"user_id": u, "id": c, "epoch": live.turn.epoch} for live in held for u, c in [live.turn.name]]
+
+        async with self._database.transaction() as connection:
+            kept = await turns.renew_leases(connection, rows, self._lease_seconds)
+        for live in held:
+            if live.turn.name not in kept and live.outcome is None:
+                live.stop("taken")
+
+    async def listen(self) -> None:
+        """Stop the turns here that somebody wants stopped, and take over at once what nobody holds."""
+        async with self._database.reading() as connection:
+            signals = await list_signals(connection)
+        for signal in signals:
+            live = self._lives.find(signal.user_id, signal.id)
+            if live and signal.cancelled:
+                live.stop("cancelled")
+        if any(signal.free for signal in signals):
+            await self._recovery.sweep()
+
+    async def _hold(self) -> None:
+        while True:
+            try:
+                await self.renew()
+            except EverturnError:
+                log.warning("leases could not be renewed")
+            await asyncio.sleep(self._lease_seconds / 3)
+
+    async def _listen(self) -> None:
+        swept = float("-inf")
+        while True:
+            try:
+                if monotonic() - swept >= self._lease_seconds / 3:
+                    await self._recovery.sweep()
+                    swept = monotonic()
+                await self.listen()
+                await self._tidy()
+            except EverturnError:
+                log.warning("lapsed turns could not be looked for")
+            await asyncio.sleep(PULSE_SECONDS)
+
+    async def _tidy(self) -> None:
+        """Forget old idempotency keys, once an hour."""
+        if monotonic() - self._tidied >= TIDY_SECONDS:
+            async with self._database.transaction() as connection:
+                await claims.purge_claims(connection, hours=CLAIM_HOURS)
+            self._tidied = monotonic()
