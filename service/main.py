@@ -13,7 +13,7 @@ from service import __version__, logs
 from service.adapters import build_registry
 from service.api import errors
 from service.api.deps import Services
-from service.api.middleware import Edge
+from service.api.middleware import EXPOSED, Edge, Guard
 from service.api.rest import chat, completions, conversations, docs, keys, messages, models, system, users
 from service.config import Settings
 from service.db.engine import Database
@@ -76,6 +76,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     for noun in (system, docs, models, users, keys, conversations, messages, chat, completions):
         app.include_router(noun.router)
+    _add_edge(app, settings)
+    return app
+
+
+def _add_edge(app: FastAPI, settings: Settings) -> None:
+    """What every request passes before the routes; what is added last is the outermost."""
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -84,8 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
-    return app
+    app.add_middleware(Edge)
 
 
 @asynccontextmanager

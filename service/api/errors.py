@@ -6,11 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from service.errors import EverturnError
 
@@ -131,11 +133,25 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(allowed(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     title = HTTPStatus(error.status_code).phrase
     code = CODES.get(error.status_code, title.lower().replace(" ", "_"))
     detail = error.detail if error.detail != title else _explain(request, error.status_code, title)
     body = _members(error.status_code, code, title, detail, request_id_of(request))
-    return answer(error.status_code, body, error.headers)
+    return answer(error.status_code, body, headers)
+
+
+def allowed(request: Request) -> list[str]:
+    """The methods of all routes at this request's path: one path may have several."""
+    path, found = request.scope["path"].removeprefix(request.scope.get("root_path", "")), {"OPTIONS"}
+    for route in iter_route_contexts(request.app.routes):
+        if compile_path(route.path or "")[0].match(path):
+            found |= (route.methods or set()) | ({"HEAD"} if "GET" in (route.methods or ()) else set())
+    return sorted(found)
 
 
 def request_id_of(request: Request) -> str | None:

@@ -1,4 +1,4 @@
-"""The HTTP edge around all routes: request id, time, body limit, access log, metrics, and the last resort."""
+"""The HTTP edge around all routes: request id, time, access log, metrics; then body limit and the last resort."""
 
 import logging
 import re
@@ -24,26 +24,50 @@ REQUESTS = Counter("everturn_http_requests_total", "Requests answered.", ["metho
 DURATION = Histogram(
     "everturn_http_request_duration_seconds", "Seconds until the last byte.", ["method", "route"], buckets=BUCKETS
 )
+# What a page of another origin may read of an answer.
+EXPOSED = (
+    "Accept-Ranges",
+    "Allow",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Everturn-Completion-Id",
+    "Idempotency-Replayed",
+    "Link",
+    "Location",
+    "RateLimit",
+    "RateLimit-Limit",
+    "RateLimit-Policy",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "Server-Timing",
+    "X-Request-ID",
+    "X-Total-Count",
+)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
-    """Pure ASGI middleware, the outermost of the app's own."""
+    """Pure ASGI middleware, the outermost of the app's own: every answer passes it, those to CORS preflights too."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._most = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["query_string"]:
+            # A parameter without a value was left out, as forms and templates send it: ?q=&skip=0 is ?skip=0.
+            parts = scope["query_string"].split(b"&")
+            scope = {**scope, "query_string": b"&".join(part for part in parts if part.partition(b"=")[2])}
         if scope["method"] == "HEAD":
             # Answered as GET is; the server leaves the body out.
             scope = {**scope, "method": "GET"}
-        exchange = _Exchange(scope, receive, send, self._most)
+        exchange = _Exchange(scope, send)
         try:
-            await exchange.run(self._app)
+            await self._app(scope, receive, exchange.send)
         finally:
             exchange.record()
 
@@ -51,41 +75,16 @@ class Edge:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_left", "_receive", "_scope", "_send", "_started", "_status", "request_id")
+    __slots__ = ("_scope", "_send", "_started", "_status", "request_id")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
         self._started = perf_counter()
         self._scope = scope
-        self._receive = receive
         self._send = send
-        self._left = most
         self._status = 0
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
         self.request_id = given if SANE_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = self.request_id
-
-    async def run(self, app: ASGIApp) -> None:
-        """Call the app. Here everything that nobody foresaw becomes a 500, and is logged without its message, which
-        may quote what users wrote."""
-        try:
-            if mistake := self._mistake():
-                await invalid([mistake], self.request_id)(self._scope, self._receive, self.send)
-                return
-            self._check_length()
-            await app(self._scope, self.receive, self.send)
-        except EverturnError as error:
-            await self._answer(error)
-        except Exception as error:
-            log.error("request %s broke\n%s", self.request_id, describe(error))
-            await self._answer(EverturnError("Something broke inside the service; its log has the request's id."))
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
-                raise BodyTooLarge(_too_large())
-        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -117,6 +116,62 @@ class _Exchange:
             request_id=self.request_id,
         )
 
+
+class Guard:
+    """Pure ASGI middleware inside of CORS, so that browsers may read these refusals too: what no route should see."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._most = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await _Guarded(scope, receive, send, self._most).run(self._app)
+
+
+class _Guarded:
+    """One request whose body is counted, and whose failure is answered if nothing was sent yet."""
+
+    __slots__ = ("_begun", "_left", "_receive", "_scope", "_send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._left = most
+        self._begun = False
+
+    async def run(self, app: ASGIApp) -> None:
+        """Call the app. Here everything that nobody foresaw becomes a 500, and is logged without its message, which
+        may quote what users wrote."""
+        request_id: str | None = self._scope.get("state", {}).get("request_id")
+        try:
+            if mistake := self._mistake():
+                await invalid([mistake], request_id)(self._scope, self._receive, self.send)
+                return
+            self._check_length()
+            await app(self._scope, self.receive, self.send)
+        except EverturnError as error:
+            await self._answer(error, request_id)
+        except Exception as error:
+            log.error("request %s broke\n%s", request_id, describe(error))
+            broken = EverturnError("Something broke inside the service; its log has the request's id.")
+            await self._answer(broken, request_id)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise BodyTooLarge(_too_large())
+        return message
+
+    async def send(self, message: Message) -> None:
+        self._begun = True
+        await self._send(message)
+
     def _mistake(self) -> dict[str, object] | None:
         """A NUL, which no parameter may hold and no database takes."""
         parts = {"query": b"%00" in self._scope["query_string"], "path": "\x00" in self._scope["path"]}
@@ -130,9 +185,9 @@ class _Exchange:
         if length.isdigit() and int(length) > self._left:
             raise BodyTooLarge(_too_large())
 
-    async def _answer(self, error: EverturnError) -> None:
-        if self._status == 0:
-            await respond(error, self.request_id)(self._scope, self._receive, self.send)
+    async def _answer(self, error: EverturnError, request_id: str | None) -> None:
+        if not self._begun:
+            await respond(error, request_id)(self._scope, self._receive, self.send)
 
 
 def route_of(scope: Scope) -> str:

@@ -6,15 +6,17 @@ from typing import Annotated
 import httpx2
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import errors
 from service.api.body import Body, StrictRoute
-from service.api.middleware import Edge
+from service.api.middleware import EXPOSED, Edge, Guard
 from service.api.paging import PageOf, asked, paged
 from service.domain.paging import Ask, Page
 from service.errors import ConversationBusy, EverturnError, LimitExceeded, Unauthenticated, Unprocessable
 
 SECRET = "what-a-user-wrote"
+ORIGIN = "https://chat.example"
 router = APIRouter(prefix="/things", route_class=StrictRoute, responses=errors.responses(404, 422))
 
 
@@ -49,7 +51,9 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     errors.install(app)
     app.include_router(router)
-    app.add_middleware(Edge, max_body_bytes=1000)
+    app.add_middleware(Guard, max_body_bytes=1000)
+    app.add_middleware(CORSMiddleware, allow_origins=[ORIGIN], allow_methods=["*"], expose_headers=EXPOSED)
+    app.add_middleware(Edge)
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as made:
         yield made
@@ -141,7 +145,10 @@ async def test_a_nul_in_the_address_is_a_422(client: httpx2.AsyncClient, path: s
 async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/nowhere")).json()["code"] == "not_found"
     reply = await client.delete("/things")
-    assert (reply.json()["code"], reply.headers["allow"]) == ("method_not_allowed", "GET")
+    assert (reply.json()["code"], reply.headers["allow"]) == ("method_not_allowed", "GET, HEAD, OPTIONS, POST")
+    options = await client.options("/things")
+    assert (options.status_code, options.content, options.headers["allow"]) == (204, b"", reply.headers["allow"])
+    assert (await client.options("/nowhere")).status_code == 404
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "<script>"])
@@ -157,6 +164,37 @@ async def test_every_answer_carries_its_headers(client: httpx2.AsyncClient) -> N
         assert headers["server-timing"].startswith("total;dur=")
         assert headers["x-content-type-options"] == "nosniff"
         assert len(headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [("/things", b"{}", 422), ("/things?a=%00", b"{}", 422), ("/things", b" " * 1001, 413), ("/nowhere", b"", 404)],
+)
+async def test_a_page_of_a_known_origin_may_read_refusals(
+    client: httpx2.AsyncClient, path: str, content: bytes, status: int
+) -> None:
+    headers = {"Content-Type": "application/json", "Origin": ORIGIN}
+    reply = await client.post(path, content=content, headers=headers)
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (status, ORIGIN)
+    assert "X-Request-ID" in reply.headers["access-control-expose-headers"]
+    broken = await client.get("/things/odd", headers={"Origin": ORIGIN})
+    assert (broken.status_code, broken.headers["access-control-allow-origin"]) == (500, ORIGIN)
+    stranger = await client.get("/things", headers={"Origin": "https://elsewhere.example"})
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+async def test_a_preflight_has_the_headers_of_every_answer(client: httpx2.AsyncClient) -> None:
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "DELETE"}
+    reply = await client.options("/things", headers=asked)
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert len(reply.headers["x-request-id"]) == 32
+    assert (await client.options("/things", headers={**asked, "Origin": "https://x.example"})).status_code == 400
+
+
+@pytest.mark.parametrize("query", ["skip=&limit=&cursor=", "cursor", "&&", "=", "skip=&skip=0"])
+async def test_a_parameter_without_a_value_counts_as_left_out(client: httpx2.AsyncClient, query: str) -> None:
+    reply = await client.get(f"/things?{query}")
+    assert (reply.status_code, reply.json()["skip"], reply.json()["limit"]) == (200, 0, 10)
 
 
 async def test_head_is_answered_as_get_is(client: httpx2.AsyncClient) -> None:

@@ -24,7 +24,14 @@ TEXT: dict[int | str, dict[str, Any]] = {
 }
 Use = Annotated[Services, Depends(services)]
 READY_SECONDS = 5
-LINKS = {"docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health", "ready": "/health/ready"}
+LINKS = {
+    "docs": "/docs",
+    "redoc": "/redoc",
+    "openapi": "/openapi.json",
+    "health": "/health",
+    "ready": "/health/ready",
+    "web": "/",
+}
 PAGE = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Everturn</title>
