@@ -42,9 +42,6 @@ from service.usecases.users import Users
 
 log = logging.getLogger(__name__)
 
-# What a page of another origin may read of an answer.
-EXPOSED = ["X-Request-ID", "X-Total-Count", "Link", "Retry-After", "Everturn-Completion-Id", "Idempotency-Replayed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Core:
