@@ -14,7 +14,7 @@ from service.adapters import build_registry
 from service.api import errors
 from service.api.deps import Services
 from service.api.middleware import EXPOSED, Edge, Guard
-from service.api.rest import chat, completions, conversations, docs, keys, messages, models, system, users
+from service.api.rest import branches, chat, completions, conversations, docs, keys, messages, models, system, users
 from service.config import Settings
 from service.db.engine import Database
 from service.db.ids import Ids
@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    for noun in (system, docs, models, users, keys, conversations, messages, chat, completions):
+    for noun in (system, docs, models, users, keys, conversations, branches, messages, chat, completions):
         app.include_router(noun.router)
     _add_edge(app, settings)
     return app
@@ -144,7 +144,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
     return Services(
         users=core.users,
         keys=core.keys,
-        conversations=Conversations(core.database, core.ids, core.pager),
+        conversations=Conversations(core.database, core.ids, core.pager, claims),
         messages=Messages(core.database, core.ids, core.pager),
         completions=Completions(core.database, core.pager, engine),
         turns=Turns(core.database, registry, engine, claims),

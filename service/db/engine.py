@@ -32,6 +32,9 @@ PLANNED_ONCE = (
 )
 # A transaction that a deadlock or a serialization failure ended is tried so often, within about a second.
 ROLLBACK_TRIES = 6
+# A server that does not answer for so long is taken for gone; what was sent to it is sent again.
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 20
 SQLITE_CONNECT = {"timeout": 30, "check_same_thread": False}
 
 Result = TypeVar("Result")
@@ -54,7 +57,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection whose changes are thrown away. Raises DatabaseUnavailable."""
         with _translated():
-            async with self.engine.connect() as connection:
+            async with self.engine.connect() as connection, _guarded(connection):
                 yield connection
 
     @asynccontextmanager
@@ -66,7 +69,7 @@ class Database:
         """
         async with self._writer or nullcontext():
             with _translated():
-                async with self.engine.connect() as connection:
+                async with self.engine.connect() as connection, _guarded(connection):
                     await connection.execution_options(**{WRITES: True})
                     await connection.begin()
                     yield connection
@@ -93,7 +96,7 @@ class Database:
         """The journal's connection to Postgres, where a statement commits itself: no BEGIN, no COMMIT."""
         assert self._journal, "for Postgres"
         with _translated():
-            async with self._journal.connect() as connection:
+            async with self._journal.connect() as connection, _guarded(connection):
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def in_thread(self, work: Callable[[Connection], Result]) -> Result:
@@ -162,7 +165,11 @@ def _postgres(url: URL, pool: int, setting: str = "") -> AsyncEngine:
         pool_timeout=10,
         pool_pre_ping=False,
         pool_use_lifo=True,
-        connect_args={"timeout": 10, "server_settings": {"application_name": "everturn", "timezone": "UTC"}},
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
+            "server_settings": {"application_name": "everturn", "timezone": "UTC"},
+        },
     )
     if setting:
         event.listen(engine.sync_engine, "connect", lambda connection, _record: _execute(connection, setting))
@@ -203,6 +210,16 @@ def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
+
+
+@asynccontextmanager
+async def _guarded(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Throws a connection away that did not answer in time: nobody knows what it is still doing."""
+    try:
+        yield
+    except TimeoutError:
+        await connection.invalidate()
+        raise
 
 
 class _translated:  # noqa: N801  # a with-block, written as a class because it stands on the hot path

@@ -10,15 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
+from service.domain.claims import Claim
 from service.domain.filters import ConversationFilter
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
 from service.domain.titles import title_key
-from service.domain.tree import place
-from service.errors import NotFound
+from service.domain.tree import Place, Position, place
+from service.errors import Conflict, ConversationBusy, NotFound
 from service.repositories import conversations as rows
 from service.repositories import messages
+from service.repositories.forks import copy_messages
 from service.repositories.paging import Pager
+from service.turns.claims import Claims, Once
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,17 @@ class Draft:
     lines: tuple[Line, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A copy of a conversation up to `message_id`, or to its active leaf; without a title it has the same."""
+
+    message_id: int | None = None
+    title: str | None = None
+
+
 class Conversations:
-    def __init__(self, database: Database, ids: Ids, pager: Pager) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims) -> None:
+        self._claims = claims
         self._database = database
         self._ids = ids
         self._pager = pager
@@ -112,16 +124,92 @@ class Conversations:
                 await rows.set_tags(connection, user_id, conversation_id, tags)
             return await self._read(connection, user_id, conversation_id)
 
+    async def activate(self, user_id: int, conversation_id: int, message_id: int) -> Conversation:
+        """Make a message the active leaf: the conversation goes on after it. Raises NotFound."""
+
+        async def work(connection: AsyncConnection) -> Conversation:
+            await self._position(connection, user_id, conversation_id, message_id)
+            await rows.edit_conversation(connection, user_id, conversation_id, {"active_leaf_id": message_id})
+            return await self._read(connection, user_id, conversation_id)
+
+        return await self._database.atomically(work)
+
+    async def fork(
+        self, user_id: int, conversation_id: int, fork: Fork, *, claim: Claim | None = None
+    ) -> Once[Conversation]:
+        """A new conversation with a copy of the branch up to a message, or up to the active leaf.
+
+        Raises NotFound, ConversationBusy while that branch is being answered.
+        """
+        async with self._database.reading() as connection:
+            talk = await self._talk(connection, user_id, conversation_id)
+            last_id = fork.message_id or talk.active_leaf_id
+            last = await self._position(connection, user_id, conversation_id, last_id) if last_id else None
+        new_id = (await self._ids.take("conversation"))[0]
+        places = place(None, await self._ids.take("message", last.depth + 1 if last else 0))
+
+        async def work(connection: AsyncConnection) -> Conversation:
+            await self._copy(connection, talk, new_id, title=fork.title, last=last, places=places)
+            return await self._read(connection, user_id, new_id)
+
+        return await self._claims.once(claim, work, kind=Conversation)
+
+    async def _copy(
+        self,
+        connection: AsyncConnection,
+        talk: Row[Any],
+        new_id: int,
+        *,
+        title: str | None,
+        last: Position | None,
+        places: Sequence[Place],
+    ) -> None:
+        title = talk.title if title is None else title
+        row = {
+            "user_id": talk.user_id,
+            "id": new_id,
+            "title": title,
+            "title_key": title_key(title),
+            "system_prompt": talk.system_prompt,
+            "model": talk.model,
+            "metadata": {**talk.metadata, "forked_from": {"conversation_id": talk.id, "message_id": last and last.id}},
+            "active_leaf_id": places[-1].id if places else None,
+            "message_count": len(places),
+        }
+        await rows.add_conversation(connection, row)
+        if last is None:
+            return
+        found = await messages.read_branch(connection, talk.user_id, talk.id, leaf=last, limit=last.depth + 1)
+        if any(one.status == "in_progress" for one in found):
+            raise ConversationBusy("This branch is being answered: wait for the answer, or fork before it.")
+        if len(found) != len(places):
+            raise Conflict("The conversation changed meanwhile; read it and send again.")
+        copies = [{**to._asdict(), "original": one.id} for to, one in zip(places, found, strict=True)]
+        await copy_messages(connection, talk.user_id, new_id, places=copies)
+
     async def delete(self, user_id: int, conversation_id: int) -> None:
         """Delete it with its messages and completions; what they cost stays in the ledger. Raises NotFound."""
         async with self._database.transaction() as connection:
             if not await rows.delete_conversation(connection, user_id, conversation_id):
                 raise not_found(conversation_id)
 
-    async def _read(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Conversation:
+    async def _talk(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Row[Any]:
         row = await rows.find_conversation(connection, user_id, conversation_id)
         if row is None:
             raise not_found(conversation_id)
+        return row
+
+    async def _position(
+        self, connection: AsyncConnection, user_id: int, conversation_id: int, message_id: int
+    ) -> Position:
+        await self._talk(connection, user_id, conversation_id)
+        found = await messages.find_position(connection, user_id, conversation_id, message_id)
+        if found is None:
+            raise NotFound(f"There is no message {message_id} in conversation {conversation_id}.")
+        return found
+
+    async def _read(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Conversation:
+        row = await self._talk(connection, user_id, conversation_id)
         tags = await rows.list_tags(connection, user_id, [conversation_id])
         return _conversation(row, tags.get(conversation_id, []), row.system_prompt)
 

@@ -88,6 +88,8 @@ EXPECTED: dict[str, Row] = {
     "GET /conversations/{conversation_id}/messages": owned(),
     "POST /conversations/{conversation_id}/messages": owned(201, {"role": "user", "content": "More."}),
     "POST /conversations/{conversation_id}/completions": owned(201, {"model": OPENAI, "content": "And?"}),
+    "POST /conversations/{conversation_id}/fork": owned(201, {}),
+    "POST /conversations/{conversation_id}/activate": owned(200, {"message_id": "{message_id}"}),
     "POST /conversations/{conversation_id}/regenerate": owned(201, {"model": OPENAI}),
     "GET /messages/{message_id}": owned(),
     "PATCH /messages/{message_id}": owned(200, {"content": "Better."}),

@@ -17,6 +17,7 @@ from service.domain.filters import CompletionFilter, ConversationFilter
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
 from service.main import Core, build_core
+from service.turns.claims import Claims
 from service.turns.engine import Engine
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations, Draft
@@ -59,7 +60,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
     )
     core, registry = build_core(settings), build_registry(settings)
     engine = Engine(core.database, core.ids, registry, lease_seconds=30)
-    talks = Conversations(core.database, core.ids, core.pager)
+    talks = Conversations(core.database, core.ids, core.pager, Claims(core.database))
     user = await core.users.create(UserDraft("ada"))
     talk = await talks.create(user.id, Draft(lines=(Line("user", "a"), Line("assistant", "b"))))
     yield House(

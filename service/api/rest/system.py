@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, JSONResponse
 
 from service import __version__
@@ -15,6 +15,7 @@ from service.api.deps import Services, metrics_policy, public, services
 from service.api.errors import responses
 from service.db.migrate import verify_schema
 from service.errors import DatabaseUnavailable, Unavailable
+from service.providers.breaker import State
 
 router = APIRouter(tags=["service"])
 
@@ -60,6 +61,12 @@ class Health(BaseModel):
     status: str
 
 
+class Readiness(Health):
+    """Whether the worker can serve, and how it gets on with its providers: `closed`, `half_open` or `open`."""
+
+    circuits: dict[str, State] = Field(examples=[{"openai": "closed", "local": "closed"}])
+
+
 @router.get("/", summary="Name, version and links", dependencies=PUBLIC, response_model=Root)
 async def get_root(request: Request) -> Response:
     """JSON, or a page for a browser (`Accept: text/html`)."""
@@ -76,8 +83,9 @@ async def get_health() -> Health:
 
 
 @router.get("/health/ready", summary="Can it serve?", dependencies=PUBLIC, responses=responses(503))
-async def get_readiness(use: Use) -> Health:
-    """503 while the worker drains, the database is away or its schema is another version's."""
+async def get_readiness(use: Use) -> Readiness:
+    """503 while the worker drains, the database is away or its schema is another version's. A provider that is left
+    alone for now, because it kept failing, does not make the worker unready."""
     if use.engine.draining:
         raise Unavailable("This worker is shutting down.", retry_after=1)
     try:
@@ -85,7 +93,8 @@ async def get_readiness(use: Use) -> Health:
             await verify_schema(use.database)
     except TimeoutError:
         raise DatabaseUnavailable(f"The database did not answer within {READY_SECONDS} s.") from None
-    return Health(status="ready")
+    circuits = {name: use.registry.breaker(name).state for name in use.registry.provider_names()}
+    return Readiness(status="ready", circuits=circuits)
 
 
 @router.get(

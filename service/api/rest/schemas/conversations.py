@@ -78,6 +78,23 @@ class ConversationItem(BaseModel):
     active_at: datetime
 
 
+class ForkIn(Body):
+    """A copy up to `message_id`, or up to the active leaf."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"title": "Another way"}})
+
+    message_id: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
+    title: Title | None = None
+
+
+class ActivateIn(Body):
+    """The message after which the conversation goes on."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"message_id": 18}})
+
+    message_id: Annotated[int, Field(ge=1, le=2**53 - 1)]
+
+
 class ConversationOut(ConversationItem):
     """One conversation."""
 
