@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -173,7 +173,14 @@ def _postgres(url: URL, pool: int, setting: str = "") -> AsyncEngine:
     )
     if setting:
         event.listen(engine.sync_engine, "connect", lambda connection, _record: _execute(connection, setting))
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool connect anew where the driver has seen the server go: that costs no round trip, as a ping would."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("the server closed it")
 
 
 def _execute(connection: Any, statement: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,6 +25,7 @@ BACKLOG_CHARS = 1_000_000
 BEGIN_RETRIES = 2
 # What the database, its driver or the encoding of a row may raise about the row itself.
 REFUSALS = (SQLAlchemyError, ValueError, TypeError, ArithmeticError)
+ROLLBACK_SECONDS = 0.02
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -139,14 +141,18 @@ class Journal:
 
     async def _write(self, work: _Work) -> None:
         """Write it all, whatever it takes, and tell those who wait."""
-        try:
-            written = await self._commit(work)
-        except DatabaseUnavailable:
-            await self._outlast(work)
-        except REFUSALS as error:
-            await self._isolate(work, error)
-        else:
-            await self._settle(work, written)
+        while True:
+            try:
+                written = await self._commit(work)
+            except DatabaseUnavailable:
+                return await self._outlast(work)
+            except REFUSALS as error:
+                if not is_rollback(error):
+                    return await self._isolate(work, error)
+                # Nothing is wrong with the work: somebody else's transaction won.
+                await asyncio.sleep(random.uniform(0.0, ROLLBACK_SECONDS))
+            else:
+                return await self._settle(work, written)
 
     async def _commit(self, work: _Work) -> Written:
         flush = Flush(
@@ -162,7 +168,7 @@ class Journal:
     async def _isolate(self, work: _Work, error: Exception) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
         parts = work.split()
-        if is_rollback(error) or len(parts) > 1:
+        if len(parts) > 1:
             for part in parts:
                 await self._write(part)
             return
@@ -185,8 +191,8 @@ class Journal:
                         work = _refuse_begins(work, error)
                     if not work:
                         break
-                except REFUSALS as error:
-                    await self._isolate(work, error)
+                except REFUSALS:
+                    await self._write(work)
                     break
                 else:
                     await self._settle(work, written)
