@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import listing, memory, streams, turns
+from bench import durability, listing, memory, streams, turns
 from bench.databases import Databases, Kind, postgres
 from bench.processes import BenchError, cores, pin, provider
 from bench.report import Part, markdown, write
@@ -22,7 +22,7 @@ from bench.rounds import Effort
 from bench.subjects import field
 
 LOADS = {"turns": turns.run, "flood": streams.run_flood, "single": streams.run_single, "first": streams.run_first}
-PARTS = (*LOADS, "memory", "listing")
+PARTS = (*LOADS, "durability", "memory", "listing")
 
 
 def main() -> int:
@@ -56,6 +56,8 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
         if set(options.only) - {"listing"}:
             with field(kind, databases, provider=provider_url, floors_only=options.floors) as here:
                 yield from (run(here, effort) for name, run in LOADS.items() if name in options.only)
+                if "durability" in options.only and not options.floors:
+                    yield from durability.run(here, databases, effort, provider=provider_url)
                 if "memory" in options.only:
                     yield memory.run(here)
         if "listing" in options.only and not options.floors:

@@ -17,7 +17,7 @@ from bench.processes import BenchError
 from tests.servers import postgres as servers
 
 Kind = Literal["sqlite", "postgres"]
-Use = Literal["turns", "floor", "listing"]
+Use = Literal["turns", "floor", "bare", "listing"]
 USES: tuple[Use, ...] = ("turns", "floor", "listing")
 
 
