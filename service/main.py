@@ -11,10 +11,22 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__, logs
 from service.adapters import build_registry
-from service.api import errors
+from service.api import describe, errors
 from service.api.deps import Services
 from service.api.middleware import EXPOSED, Edge, Guard
-from service.api.rest import branches, chat, completions, conversations, docs, keys, messages, models, system, users
+from service.api.rest import (
+    branches,
+    chat,
+    completions,
+    conversations,
+    docs,
+    keys,
+    messages,
+    models,
+    prompts,
+    system,
+    users,
+)
 from service.config import Settings
 from service.db.engine import Database
 from service.db.ids import Ids
@@ -41,6 +53,20 @@ from service.usecases.turns import Turns
 from service.usecases.users import Users
 
 log = logging.getLogger(__name__)
+
+ROUTERS = (
+    system,
+    docs,
+    models,
+    users,
+    keys,
+    conversations,
+    branches,
+    messages,
+    chat,
+    completions,
+    prompts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +97,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    for noun in (system, docs, models, users, keys, conversations, branches, messages, chat, completions):
+    describe.install(app)
+    for noun in ROUTERS:
         app.include_router(noun.router)
     _add_edge(app, settings)
     return app

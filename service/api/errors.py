@@ -113,12 +113,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EverturnError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    describe = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        return app.openapi_schema or _trim(describe())
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -158,22 +152,6 @@ def request_id_of(request: Request) -> str | None:
     """The number that the middleware gave this request."""
     found: str | None = request.scope.get("state", {}).get("request_id")
     return found
-
-
-def _trim(schema: dict[str, Any]) -> dict[str, Any]:
-    """Error answers have one media type, and a key may come in either of two headers."""
-    for path in schema.get("paths", {}).values():
-        for operation in path.values():
-            for reply in operation.get("responses", {}).values():
-                content = reply.get("content", {})
-                if MEDIA_TYPE in content:
-                    content.pop("application/json", None)
-            if {"key": []} in operation.get("security", ()):
-                operation["security"].append({"x-api-key": []})
-    schemes = schema.get("components", {}).get("securitySchemes", {})
-    if "key" in schemes:
-        schemes["x-api-key"] = {"type": "apiKey", "in": "header", "name": "x-api-key"}
-    return schema
 
 
 def _explain(request: Request, status: int, title: str) -> str:

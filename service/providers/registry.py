@@ -111,22 +111,22 @@ class Registry:
         self._overrides = tuple(overrides)
         self._index()
 
-    def default_model(self) -> Model:
-        """The configured default, else a sensible first. Raises `NoModelConfigured`."""
-        if self._default is not None:
+    def default_model(self, provider: str | None = None) -> Model:
+        """The configured default, else a sensible first; of a provider, if one is named. Raises `NoModelConfigured`."""
+        if provider is None and self._default is not None:
             try:
                 return self.get_model(self._default)
             except UnknownModel as error:
                 said = f"The default model {self._default!r} is not offered by any configured provider."
                 raise NoModelConfigured(said) from error
-        for name in self._sources:
+        for name in self._sources if provider is None else (provider,):
             models = {model.upstream: model for model in reversed(self.list_models(name))}
             for preferred in PREFERRED.get(name, ()):
                 if preferred in models:
                     return models[preferred]
             if models:
                 return models[next(reversed(models))]
-        raise NoModelConfigured(NOTHING)
+        raise NoModelConfigured(f"The provider {provider} offers no model now." if provider else NOTHING)
 
     def cost(self, model: Model, meters: Meters, at: datetime) -> Cost:
         """See `PriceBook.cost`."""

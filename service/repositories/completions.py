@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.tables import attempts, completions, ledger_entries, messages
+from service.db.tables import attempts, completions, events, ledger_entries, messages
 from service.domain.filters import CompletionFilter
 from service.domain.paging import Ask, Page
 from service.repositories.paging import Pager, Sort
@@ -57,3 +57,18 @@ async def list_attempts(connection: AsyncConnection, user_id: int, completion_id
 async def list_entries(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Row[Any]]:
     where = (ledger_entries.c.user_id == user_id, ledger_entries.c.completion_id == completion_id)
     return list(await connection.execute(select(ledger_entries).where(*where).order_by(ledger_entries.c.id)))
+
+
+async def erase_text(connection: AsyncConnection, user_id: int, completion_id: int) -> bool:
+    """Empty the answer, purge its events and what providers said about it; False while the completion runs."""
+    mine = (completions.c.user_id == user_id, completions.c.id == completion_id, completions.c.finished_at.is_not(None))
+    changed = await connection.execute(update(completions).where(*mine).values(stored=False, error_detail=None))
+    if not changed.rowcount:
+        return False
+    answer = (messages.c.user_id == user_id, messages.c.completion_id == completion_id)
+    await connection.execute(update(messages).where(*answer).values(content="", reasoning=None))
+    tried = (attempts.c.user_id == user_id, attempts.c.completion_id == completion_id)
+    await connection.execute(update(attempts).where(*tried).values(error_detail=None))
+    journalled = (events.c.user_id == user_id, events.c.completion_id == completion_id)
+    await connection.execute(delete(events).where(*journalled))
+    return True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Integer, Row, Select, select
+from sqlalchemy import BigInteger, Column, Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, recordset
@@ -38,7 +38,7 @@ async def list_watched(connection: AsyncConnection, watches: Sequence[Watch]) ->
 
 @lru_cache
 def _watched(dialect: str) -> Select[Any]:
-    after: Column[int] = Column("after", Integer)
+    after: Column[int] = Column("after", BigInteger)
     watches = recordset(dialect, "watches", completions.c.user_id, completions.c.id, after)
     wanted = (
         (events.c.user_id == completions.c.user_id)

@@ -1,6 +1,7 @@
 """The catalogue: which models can be asked, what they take and what they cost."""
 
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,7 +12,7 @@ from pydantic_core import to_json
 from service.domain.cursors import Cursors
 from service.domain.meters import Prices
 from service.domain.paging import Ask, Page
-from service.errors import BadCursor, Unprocessable
+from service.errors import BadCursor, UnknownModel, Unprocessable
 from service.providers.base import Model
 from service.providers.registry import Registry
 
@@ -54,9 +55,8 @@ class Catalog:
 
         Raises Unprocessable, BadCursor.
         """
-        if provider is not None and provider not in self._registry.provider_names():
-            known = ", ".join(self._registry.provider_names()) or "none is configured"
-            raise Unprocessable(f"Unknown provider; known: {known}.", loc=("query", "provider"))
+        if provider is not None:
+            self._check_provider(provider, ("query", "provider"))
         models = self._registry.list_models(provider, disabled=disabled)
         scope = f"models:{provider}:{disabled}"
         first, last = self._span([model.id for model in models], scope, ask)
@@ -92,6 +92,30 @@ class Catalog:
             "defaults": DEFAULTS,
         }
         return Config(f'"{sha256(to_json(shown)).hexdigest()[:32]}"', shown)
+
+    async def choose(self, provider: str, name: str | None) -> str:
+        """The id of a provider's model, by any of its names, or of the provider's first.
+
+        Raises Unprocessable for a provider that is not configured, UnknownModel, NoModelConfigured.
+        """
+        self._check_provider(provider, ("path", "provider"))
+        if name is None:
+            return self._spelled(self._registry.default_model(provider))
+        for spelled in (f"{provider}/{name}", name):
+            with suppress(UnknownModel):
+                model = await self._registry.find_model(spelled)
+                if model.provider == provider:
+                    return self._spelled(model)
+        raise UnknownModel(f"The provider {provider} has no model {name[:200]!r}.", facts={"model": name[:200]})
+
+    def _spelled(self, model: Model) -> str:
+        """A name that finds this very model: another provider's may go by the same id."""
+        return model.id if self._registry.known_model(model.id) == model else f"{model.provider}/{model.upstream}"
+
+    def _check_provider(self, name: str, loc: tuple[str, ...]) -> None:
+        if name not in self._registry.provider_names():
+            known = ", ".join(self._registry.provider_names()) or "none is configured"
+            raise Unprocessable(f"Unknown provider; known: {known}.", loc=loc)
 
     def _span(self, ids: list[str], scope: str, ask: Ask) -> tuple[int, int]:
         """Which of the sorted ids are asked for: first, and the one after the last."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from service.db.engine import Database
 from service.domain.filters import CompletionFilter
 from service.domain.meters import to_dollars
 from service.domain.paging import Ask, Page
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from service.repositories import completions as rows
 from service.repositories.paging import Pager
 from service.turns.engine import Engine
@@ -95,7 +97,7 @@ class Completions:
             found = await rows.find_completion(connection, user_id, completion_id)
             if found is None:
                 raise NotFound(f"There is no completion {completion_id}.")
-            row, content, reasoning = found
+            row, content, reasoning = found if found[0].stored else (found[0], None, None)
             attempts = await rows.list_attempts(connection, row.user_id, completion_id)
             entries = await rows.list_entries(connection, row.user_id, completion_id)
         return Detail(
@@ -125,6 +127,19 @@ class Completions:
                     await self._engine.hub.wait(found.completion.user_id, completion_id)
             found = await self.get(user_id, completion_id)
         return found
+
+    async def erase(self, user_id: int | None, completion_id: int) -> None:
+        """Remove the text of an answer, also from its message; the record and its ledger entries stay.
+
+        Once more is no error. Raises NotFound, Conflict while it runs.
+        """
+        owner = (await self.get(user_id, completion_id)).completion.user_id
+
+        async def work(connection: AsyncConnection) -> bool:
+            return await rows.erase_text(connection, owner, completion_id)
+
+        if not await self._database.atomically(work):
+            raise Conflict("The completion is still running: cancel it first.")
 
 
 def _completion(row: Any) -> Completion:

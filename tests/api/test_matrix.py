@@ -98,6 +98,10 @@ EXPECTED: dict[str, Row] = {
     "POST /chat/completions": owned(201, {**CHAT, "conversation_id": "{conversation_id}"}),
     "POST /chat/completions/stream": owned(200, {**CHAT, "conversation_id": "{conversation_id}"}),
     "POST /chat/stream": owned(200, {"model": OPENAI, "prompt": "Hello?", "conversation_id": "{conversation_id}"}),
+    "POST /models/{model_id:path}/completions": any_key(201, {"prompt": "Hello?"}),
+    "POST /completions": owned(201, {"model": OPENAI, "prompt": "Hello?", "conversation_id": "{conversation_id}"}),
+    "POST /completions/{provider}": owned(201, {**CHAT, "conversation_id": "{conversation_id}"}),
+    "DELETE /completions/{completion_id}": Row(401, 204, 404, 204),
     "GET /completions": any_key(),
     "GET /completions/{completion_id}": Row(401, 200, 404, 200),
     "GET /completions/{completion_id}/stream": Row(401, 200, 404, 200),
@@ -106,6 +110,7 @@ EXPECTED: dict[str, Row] = {
 CHANGES_MODELS = {"PATCH /models/{model_id:path}", "DELETE /models/{model_id:path}"}
 # What an admin key reads as itself although it is somebody else's.
 SEES_ALL = {
+    "DELETE /completions/{completion_id}",
     "GET /completions/{completion_id}",
     "GET /completions/{completion_id}/stream",
     "POST /completions/{completion_id}/cancel",
@@ -189,6 +194,7 @@ async def things(client: httpx2.AsyncClient, user_id: int) -> dict[str, object]:
         "completion_id": answer["completion_id"],
         "key_id": key["id"],
         "model_id:path": OPENAI,
+        "provider": "openai",
         "name": "swagger-ui.css",
         "unique": f"made-for-{key['id']}",
     }

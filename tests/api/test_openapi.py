@@ -1,9 +1,11 @@
 """The description of the API: whole, and true: generated requests get no server error and the answers described."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -37,7 +39,9 @@ EXAMPLES = 5
 def test_each_operation_tells_all_that_a_caller_needs(path: str, method: str) -> None:
     operation = DESCRIBED["paths"][path][method]
     assert operation["summary"]
+    assert operation["description"], "Give the route's function a docstring."
     assert operation["tags"]
+    assert set(operation["tags"]) <= {tag["name"] for tag in DESCRIBED["tags"]}, "Describe its tag in api/describe.py."
     assert operation["operationId"]
     replies = operation["responses"]
     assert [status for status in replies if status.startswith("2")]
@@ -55,6 +59,31 @@ def test_each_operation_tells_all_that_a_caller_needs(path: str, method: str) ->
         assert {"413", "415"} <= set(replies)
         [body] = operation["requestBody"]["content"].values()
         assert example_of(body["schema"]), "Give the body's model an example."
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_its_examples_fit_what_they_show(path: str, method: str) -> None:
+    operation = DESCRIBED["paths"][path][method]
+    parts = {"request": operation.get("requestBody", {})} | operation["responses"]
+    shown = [(name, kind, body) for name, part in parts.items() for kind, body in part.get("content", {}).items()]
+    for name, kind, body in shown:
+        assert "example" in body, f"{name} {kind}"
+        if kind.endswith("json"):
+            whole = {**body["schema"], "components": DESCRIBED["components"]}
+            mistakes = [error.message for error in jsonschema_rs.validator_for(whole).iter_errors(body["example"])]
+            assert not mistakes, f"the example of {name} does not fit: {mistakes}"
+        if kind == "application/problem+json":
+            assert body["example"]["status"] == int(name)
+    assert any(name == "204" or name.startswith("2") for name, _, _ in shown) or "204" in parts
+
+
+def test_no_two_paths_are_the_same_but_for_their_names() -> None:
+    shapes = [re.sub(r"{\w+}", "{}", path) for path in DESCRIBED["paths"]]
+    assert len(set(shapes)) == len(shapes)
+    for path, operations in DESCRIBED["paths"].items():
+        for operation in operations.values():
+            named = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"]
+            assert sorted(named) == sorted(re.findall(r"{(\w+)}", path))
 
 
 def example_of(schema: Any) -> Any:

@@ -11,7 +11,15 @@ from service.api.deps import Owner, Services, allow, services
 from service.api.errors import responses
 from service.api.idempotency import Claimed
 from service.api.rest.replies import reply
-from service.api.rest.schemas.completions import ChatIn, CompletionReply, PromptIn, RegenerateIn, TurnBase, TurnIn
+from service.api.rest.schemas.completions import (
+    ChatIn,
+    CompletionReply,
+    ModelPromptIn,
+    PromptIn,
+    RegenerateIn,
+    TurnBase,
+    TurnIn,
+)
 from service.api.rest.schemas.messages import IdPath
 from service.api.sse import SSE
 from service.domain.callers import Caller
@@ -27,7 +35,7 @@ Completing = Annotated[Caller, Depends(allow("complete"))]
 Use = Annotated[Services, Depends(services)]
 
 
-@router.post("/chat/completions", status_code=201, response_model=CompletionReply, summary="Ask a model")
+@router.post("/chat/completions", status_code=201, response_model=CompletionReply, responses=SSE, summary="Ask a model")
 async def create_completion(body: ChatIn, caller: Completing, owner: Owner, claim: Claimed, use: Use) -> Response:
     """Store the messages, ask the model, store the answer. With `"stream": true` the answer is streamed (200)."""
     request = from_chat(body, caller, owner, claim=claim, streamed=body.stream)
@@ -55,6 +63,7 @@ async def stream_prompt(body: PromptIn, caller: Completing, owner: Owner, claim:
     "/conversations/{conversation_id}/completions",
     status_code=201,
     response_model=CompletionReply,
+    responses=SSE,
     summary="Send the next question of a conversation",
 )
 async def create_turn(
@@ -72,6 +81,7 @@ async def create_turn(
     "/conversations/{conversation_id}/regenerate",
     status_code=201,
     response_model=CompletionReply,
+    responses=SSE,
     summary="Have the last question answered again",
 )
 async def regenerate(
@@ -90,14 +100,20 @@ def from_chat(body: ChatIn, caller: Caller, owner: int, *, claim: Claim | None, 
 
 
 def asked(
-    body: TurnBase, caller: Caller, owner: int, *, claim: Claim | None, lines: tuple[Line, ...], streamed: bool
+    body: TurnBase | ModelPromptIn,
+    caller: Caller,
+    owner: int,
+    *,
+    claim: Claim | None,
+    lines: tuple[Line, ...],
+    streamed: bool,
 ) -> Request:
     """What all bodies that ask a model have in common, as a request for a turn."""
     return Request(
         user_id=owner,
         key_id=caller.key_id,
         lines=lines,
-        model=body.model,
+        model=getattr(body, "model", None),
         conversation_id=getattr(body, "conversation_id", None),
         sampling=body.sampling(),
         streamed=streamed,

@@ -113,6 +113,19 @@ async def cancel_completion(
     return _out(await use.completions.cancel(shown, completion_id))
 
 
+@router.delete(
+    "/completions/{completion_id}",
+    status_code=204,
+    summary="Remove a completion's text",
+    dependencies=[Depends(allow("write"))],
+    responses=responses(409),
+)
+async def erase_completion(completion_id: IdPath, shown: Annotated[int | None, Depends(sight)], use: Use) -> None:
+    """The answer is emptied, in its conversation too, and cannot be streamed again. What was asked, the record and its
+    ledger entries stay. 409 while it runs."""
+    await use.completions.erase(shown, completion_id)
+
+
 @router.get(
     "/completions/{completion_id}/stream",
     response_class=Response,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, JSONResponse
 
 from service import __version__
@@ -50,6 +50,10 @@ a{{color:#7db8f0}}}}</style></head>
 class Root(BaseModel):
     """What this is and where to go on."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"name": "Everturn", "version": __version__, "links": dict(LINKS)}}
+    )
+
     name: str = "Everturn"
     version: str = __version__
     links: dict[str, str] = LINKS
@@ -57,6 +61,8 @@ class Root(BaseModel):
 
 class Health(BaseModel):
     """How the service is."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "healthy"}})
 
     status: str
 

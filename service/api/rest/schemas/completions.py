@@ -12,6 +12,8 @@ from service.turns.opening import Sampling
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 Temperature = Annotated[float, Field(ge=0, le=2)]
+Fallbacks = Annotated[list[ModelName], Field(max_length=5)] | None
+OnConflict = Literal["reject", "queue", "interrupt", "branch"]
 MaxTokens = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -32,8 +34,8 @@ class TurnBase(SamplingIn):
     """What every body has that asks a model. Without `fallbacks` those of the model's own are used."""
 
     model: ModelName | None = None
-    fallbacks: Annotated[list[ModelName], Field(max_length=5)] | None = None
-    on_conflict: Literal["reject", "queue", "interrupt", "branch"] = "reject"
+    fallbacks: Fallbacks = None
+    on_conflict: OnConflict = "reject"
 
 
 class ChatIn(TurnBase):
@@ -56,8 +58,8 @@ class ChatIn(TurnBase):
     store: bool = True
 
 
-class PromptIn(TurnBase):
-    """One question."""
+class ModelPromptIn(SamplingIn):
+    """One question for a model that the address names."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"prompt": "Tell me a story of two sentences."}})
 
@@ -66,6 +68,21 @@ class PromptIn(TurnBase):
     max_tokens: MaxTokens | None = 1000
     conversation_id: Id | None = None
     store: bool = True
+    fallbacks: Fallbacks = None
+    on_conflict: OnConflict = "reject"
+
+
+class PromptIn(ModelPromptIn):
+    """One question."""
+
+    model: ModelName | None = None
+
+
+class ShortPromptIn(PromptIn):
+    """One question, with a short answer unless more is asked for."""
+
+    max_tokens: MaxTokens | None = 100
+    stream: bool = False
 
 
 class TurnIn(TurnBase):

@@ -1,0 +1,121 @@
+"""The API's OpenAPI description: what FastAPI writes, with examples of every answer and one path for every address."""
+
+import re
+from collections.abc import Iterator
+
+from fastapi import FastAPI
+
+from service.api.errors import MEDIA_TYPE, problem
+from service.api.examples import Schema, example_of
+from service.errors import (
+    BadCursor,
+    BodyTooLarge,
+    Conflict,
+    EverturnError,
+    Forbidden,
+    LimitExceeded,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+)
+
+JSON = "application/json"
+REQUEST_ID = "6fa1c02be8e44f3a9d55b0d7a3b1c6e2"
+
+TAGS = {
+    "service": "The service itself: its name, its health, its metrics.",
+    "models": "Which models can be asked, what they take and what they cost; registered and changed by admins.",
+    "users": "Accounts. `me` stands for the caller's own.",
+    "keys": "The secrets that callers hold. A key gives no more than it has.",
+    "conversations": "Trees of messages with an active branch.",
+    "messages": "The nodes of conversations, without asking a model.",
+    "completions": "Asking models, and the records of what was asked: each has its text, attempts and ledger entries.",
+}
+TEXT = """A chat backend: it keeps conversations, asks language models and accounts for what they use.
+
+Every request but those under *service* needs a key. Lists take `skip` and `limit`, or `cursor`. Failures are
+`application/problem+json` with a stable `code`. A request that creates something takes an `Idempotency-Key`."""
+FAILURES: dict[str, EverturnError] = {
+    "400": BadCursor("This cursor was not given out for this list with these filters."),
+    "401": Unauthenticated("This key is unknown, revoked or expired."),
+    "403": Forbidden("Only an admin key may do this."),
+    "404": NotFound("There is no conversation 7."),
+    "409": Conflict("The conversation changed meanwhile; read it and send again."),
+    "413": BodyTooLarge("The body is larger than this service takes."),
+    "422": Unprocessable("Field required", loc=("body", "content")),
+    "429": LimitExceeded("The budget of this month is used up."),
+    "503": Unavailable("This worker is shutting down; send again."),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Describe the app so from now on; the description is made when it is first asked for."""
+    describe = app.openapi
+
+    def openapi() -> Schema:
+        return app.openapi_schema or _finish(describe())
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
+
+
+def _finish(schema: Schema) -> Schema:
+    schema["info"] |= {"description": TEXT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}}
+    used = {tag for _, operation in _operations(schema) for tag in operation.get("tags", ())}
+    schema["tags"] = [{"name": name, "description": text} for name, text in TAGS.items() if name in used]
+    schemes = schema.get("components", {}).get("securitySchemes", {})
+    if "key" in schemes:
+        schemes["x-api-key"] = {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    for _, operation in _operations(schema):
+        if {"key": []} in operation.get("security", ()):
+            operation["security"].append({"x-api-key": []})
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            body.setdefault("example", example_of(body.get("schema", {}), schema))
+        for status, reply in operation.get("responses", {}).items():
+            _finish_reply(schema, status, reply)
+    _merge_twins(schema)
+    return schema
+
+
+def _operations(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    for path, item in schema.get("paths", {}).items():
+        for operation in item.values():
+            yield path, operation
+
+
+def _finish_reply(schema: Schema, status: str, reply: Schema) -> None:
+    """Error answers have one media type, and every answer in JSON has an example."""
+    content = reply.get("content", {})
+    if MEDIA_TYPE in content:
+        content.pop(JSON, None)
+        content[MEDIA_TYPE].setdefault("example", _failure(status, reply["description"]))
+    elif JSON in content and "example" not in content[JSON]:
+        content[JSON]["example"] = example_of(content[JSON].get("schema", {}), schema)
+
+
+def _failure(status: str, description: str) -> dict[str, object]:
+    if status in FAILURES:
+        return problem(FAILURES[status], REQUEST_ID)
+    words = description.rstrip(".")
+    code = re.sub(r"\W+", "_", words.partition(";")[0].lower())
+    said = {"type": f"urn:everturn:error:{code}", "title": words, "status": int(status), "detail": description}
+    return {**said, "code": code, "request_id": REQUEST_ID}
+
+
+def _merge_twins(schema: Schema) -> None:
+    """`/completions/{completion_id}` and `/completions/{provider}` are one path: OpenAPI 3.1 allows it one template.
+
+    The first one's stays, and the parameters of the others' operations are called as in it.
+    """
+    paths: Schema = schema.get("paths", {})
+    firsts: dict[str, str] = {}
+    for path in list(paths):
+        first = firsts.setdefault(re.sub(r"{\w+}", "{}", path), path)
+        if first == path:
+            continue
+        names = dict(zip(re.findall(r"{(\w+)}", path), re.findall(r"{(\w+)}", first), strict=True))
+        for method, operation in paths.pop(path).items():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["name"] = names[parameter["name"]]
+            paths[first][method] = operation
