@@ -168,3 +168,11 @@ async def test_an_answer_that_was_not_stored_and_somebody_elses(people: People, 
     await call(people.owner, "DELETE", where, expect=204)
     assert len((await call(people.owner, "GET", where, expect=200))["entries"]) == 1
     assert len(llmock.requests) == 1
+
+
+@pytest.mark.usefixtures("llmock")
+async def test_a_stream_resumed_far_beyond_its_end_ends(http: httpx2.AsyncClient) -> None:
+    answer = await ask_anew(http, "Hello?")
+    path = f"/completions/{answer['completion_id']}/stream?starting_after={2**53 - 1}"
+    async with http.stream("GET", path) as reply:
+        assert [event.data async for event in watch(reply.aiter_lines())] == ["[DONE]"]
