@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import errors
+from service.api import describe, errors
 from service.api.body import Body, StrictRoute
 from service.api.middleware import EXPOSED, Edge, Guard
 from service.api.paging import PageOf, asked, paged
@@ -50,6 +50,7 @@ async def fail(code: str) -> None:
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     errors.install(app)
+    describe.install(app)
     app.include_router(router)
     app.add_middleware(Guard, max_body_bytes=1000)
     app.add_middleware(CORSMiddleware, allow_origins=[ORIGIN], allow_methods=["*"], expose_headers=EXPOSED)
