@@ -131,6 +131,20 @@ async def test_finished_stream_is_replayed_byte_for_byte(people: People) -> None
         assert again == (expected or again)
         browser = await rest(people.owner, completion_id, headers={"Last-Event-ID": f"{completion_id}:{seq}"})
         assert browser == again
+    beyond = await rest(people.owner, completion_id, params={"starting_after": 2**53 - 1})
+    assert beyond.count(b"\n\n") <= 1
+
+
+async def test_folded_answer_is_given_again_by_another_worker(two: Two) -> None:
+    """It never had the turn, and finds its end in the database."""
+    body = {**CANNED, "model": "gpt-4.1-mini"}
+    headers = {"Idempotency-Key": "once"}
+    async with two.client(two.one) as here, two.client(two.two) as there:
+        first = await here.post("/chat/completions", json=body, headers=headers)
+        again = await there.post("/chat/completions", json=body, headers=headers)
+        assert (first.status_code, again.status_code) == (201, 201), again.text
+        assert again.json() == first.json()
+        assert again.headers["Idempotency-Replayed"] == "true"
 
 
 @pytest.mark.parametrize("sent", ["7:1", "x", "1:x", ":-1"])
