@@ -163,7 +163,7 @@ async def people(running_service: Running) -> AsyncIterator[People]:
             return await stack.enter_async_context(made)
 
         admin = await client(running_service.admin_key)
-        (owner_id, owner_key), (other_id, other_key) = await _new_user(admin), await _new_user(admin)
+        (owner_id, owner_key), (other_id, other_key) = await new_user(admin), await new_user(admin)
         yield People(admin, await client(owner_key), await client(other_key), await client(None), owner_id, other_id)
 
 
@@ -173,11 +173,22 @@ def http(people: People) -> httpx2.AsyncClient:
     return people.owner
 
 
-def service_environment(database_url: str, provider: LLMockServer) -> dict[str, str]:
-    """A service on this database, with llmock for both wires: a priced, a known, an unpriced and a small model."""
+def bare_environment(database_url: str) -> dict[str, str]:
+    """A service on this database, without any model."""
     return {
         "EVERTURN_DATABASE_URL": database_url,
         "EVERTURN_PEPPER": PEPPER,
+        "EVERTURN_LOCAL_MODEL": "off",
+        "EVERTURN_SQLITE_SYNCHRONOUS": "normal",
+        "EVERTURN_DRAIN_SECONDS": "5",
+        "EVERTURN_RETRIES": "0",
+        "EVERTURN_BREAKER_FAILURES": "0",
+    }
+
+
+def service_environment(database_url: str, provider: LLMockServer) -> dict[str, str]:
+    """A service on this database, with llmock for both wires: a priced, a known, an unpriced and a small model."""
+    return bare_environment(database_url) | {
         "EVERTURN_OPENAI_API_KEY": "sk-test-openai-canary",
         "EVERTURN_OPENAI_BASE_URL": provider.base_url("openai"),
         "EVERTURN_ANTHROPIC_API_KEY": "sk-ant-test-canary",
@@ -185,11 +196,6 @@ def service_environment(database_url: str, provider: LLMockServer) -> dict[str, 
         "EVERTURN_MODELS": '[{"id": "gpt-4.1-mini", "provider": "openai", "input_price": "1", "output_price": "2"},'
         ' {"id": "claude-sonnet-4-5", "provider": "anthropic"}, {"id": "unpriced", "provider": "openai"},'
         ' {"id": "small", "provider": "openai", "max_tokens": 200, "input_price": "0", "output_price": "0"}]',
-        "EVERTURN_LOCAL_MODEL": "off",
-        "EVERTURN_SQLITE_SYNCHRONOUS": "normal",
-        "EVERTURN_DRAIN_SECONDS": "5",
-        "EVERTURN_RETRIES": "0",
-        "EVERTURN_BREAKER_FAILURES": "0",
     }
 
 
@@ -207,7 +213,8 @@ def admin_key_for(database_url: str) -> str:
     return asyncio.run(make())
 
 
-async def _new_user(admin: httpx2.AsyncClient) -> tuple[int, str]:
+async def new_user(admin: httpx2.AsyncClient) -> tuple[int, str]:
+    """A user's id and key."""
     made = await admin.post("/users", json={"username": f"user-{token_hex(6)}"})
     assert made.status_code == 201, made.text
     user_id = int(made.json()["id"])

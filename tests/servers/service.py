@@ -56,7 +56,7 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._process is not None and self._process.poll() is None:
+            if self.runs:
                 self.stop()
         finally:
             self.kill()
@@ -71,6 +71,11 @@ class Service:
         if self._process is None:
             raise ServiceError("The service was not started.")
         return self._process
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

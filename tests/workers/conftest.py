@@ -1,0 +1,65 @@
+"""Two workers on each kind of database, started once, and a new user of them for each test."""
+
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import httpx2
+import pytest
+
+from tests.conftest import KINDS, MakeDatabase, admin_key_for, bare_environment, new_user
+from tests.servers import workers
+from tests.servers.provider import Provider, provider
+from tests.servers.service import Service
+from tests.servers.workers import Pair, Two
+
+
+@pytest.fixture(scope="session")
+def recorder() -> Iterator[Provider]:
+    """The provider of all workers."""
+    with provider() as made:
+        yield made
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def pair(
+    request: pytest.FixtureRequest,
+    make_database: MakeDatabase,
+    recorder: Provider,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Pair]:
+    with make_database(request.param) as url, ExitStack() as stack:
+        environment = bare_environment(url) | workers.settings(recorder)
+        one, two = (Service(environment, tmp_path_factory.mktemp(name)) for name in ("one", "two"))
+        for service in (one, two):
+            stack.callback(service.kill)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Service.start, (one, two)))
+        yield Pair(one, two, recorder, url, admin_key_for(url))
+
+
+@pytest.fixture
+async def two(pair: Pair) -> AsyncIterator[Two]:
+    """Both run, and somebody new may ask both."""
+    await pair.start()
+    async with httpx2.AsyncClient(base_url=pair.one.url, headers=bearer(pair.admin_key), verify=False) as admin:
+        user_id, key = await new_user(admin)
+    here, there = (
+        httpx2.AsyncClient(base_url=one.url, headers=bearer(key), timeout=30, verify=False) for one in pair.services
+    )
+    async with here, there:
+        yield Two(pair, user_id, here, there)
+
+
+@pytest.fixture
+async def stranger(two: Two) -> AsyncIterator[httpx2.AsyncClient]:
+    """Another user."""
+    pair = two.pair
+    async with httpx2.AsyncClient(base_url=pair.one.url, headers=bearer(pair.admin_key), verify=False) as admin:
+        _, key = await new_user(admin)
+    async with httpx2.AsyncClient(base_url=pair.two.url, headers=bearer(key), timeout=30, verify=False) as made:
+        yield made
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
