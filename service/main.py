@@ -77,6 +77,7 @@ class Core:
     ids: Ids
     cursors: Cursors
     pager: Pager
+    claims: Claims
     users: Users
     keys: Keys
 
@@ -156,8 +157,9 @@ def build_core(settings: Settings) -> Core:
     database = Database(url, pool=settings.database_pool, synchronous=settings.sqlite_synchronous)
     ids = Ids(database)
     cursors = Cursors(derive(pepper, "cursors"))
-    pager = Pager(cursors)
-    return Core(database, ids, cursors, pager, Users(database, ids, pager), Keys(database, ids, pager, pepper))
+    pager, claims = Pager(cursors), Claims(database)
+    users = Users(database, ids, pager, claims)
+    return Core(database, ids, cursors, pager, claims, users, Keys(database, ids, pager, claims=claims, pepper=pepper))
 
 
 def database_url(settings: Settings) -> str:
@@ -167,18 +169,18 @@ def database_url(settings: Settings) -> str:
 
 def build_services(settings: Settings, core: Core, registry: Registry, engine: Engine) -> Services:
     """The use cases of one worker."""
-    claims = Claims(core.database)
+    claims = core.claims
     return Services(
         users=core.users,
         keys=core.keys,
         conversations=Conversations(core.database, core.ids, core.pager, claims),
-        messages=Messages(core.database, core.ids, core.pager),
+        messages=Messages(core.database, core.ids, core.pager, claims),
         completions=Completions(core.database, core.pager, engine),
         turns=Turns(core.database, registry, engine, claims),
         claims=claims,
         registry=registry,
         catalog=Catalog(registry, core.cursors),
-        models=Models(core.database, registry),
+        models=Models(core.database, registry, claims),
         engine=engine,
         hub=engine.hub,
         database=core.database,

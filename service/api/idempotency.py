@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
 
-from service.api.deps import Owner
+from service.api.deps import Called, Owner, PathOwner
 from service.domain.claims import Claim, fingerprint, parse_key
 from service.errors import BadRequest
 
@@ -38,7 +38,17 @@ async def claim(request: Request, owner: Owner, key: Key = None) -> Claim | None
     return await claim_of(request, owner, key)
 
 
+async def claim_below_user(request: Request, owner: PathOwner, key: Key = None) -> Claim | None:
+    return await claim_of(request, owner, key)
+
+
+async def claim_of_caller(request: Request, caller: Called, key: Key = None) -> Claim | None:
+    return await claim_of(request, caller.user_id, key)
+
+
 Claimed = Annotated[Claim | None, Depends(claim)]
+PathClaimed = Annotated[Claim | None, Depends(claim_below_user)]
+CallerClaimed = Annotated[Claim | None, Depends(claim_of_caller)]
 
 
 def mark(response: Response, *, replayed: bool) -> None:

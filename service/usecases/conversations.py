@@ -73,7 +73,7 @@ class Conversations:
         self._ids = ids
         self._pager = pager
 
-    async def create(self, user_id: int, draft: Draft) -> Conversation:
+    async def create(self, user_id: int, draft: Draft, *, claim: Claim | None = None) -> Once[Conversation]:
         """Make a conversation with its history, all of it or nothing."""
         conversation_id = (await self._ids.take("conversation"))[0]
         places = place(None, await self._ids.take("message", len(draft.lines)))
@@ -90,7 +90,8 @@ class Conversations:
             "active_leaf_id": places[-1].id if places else None,
             "message_count": len(places),
         }
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> Conversation:
             await rows.add_conversation(connection, row)
             await rows.set_tags(connection, user_id, conversation_id, draft.tags)
             if places:
@@ -98,6 +99,8 @@ class Conversations:
                 made = [messages.row_of(user_id, conversation_id, where, line) for where, line in filled]
                 await messages.add_messages(connection, made)
             return await self._read(connection, user_id, conversation_id)
+
+        return await self._claims.once(claim, work, kind=Conversation)
 
     async def get(self, user_id: int, conversation_id: int) -> Conversation:
         """Raises NotFound, also for somebody else's."""
@@ -117,12 +120,15 @@ class Conversations:
         """Change what `values` names (title, system_prompt, model, metadata, archived, pinned). Raises NotFound."""
         if "title" in values:
             values = {**values, "title_key": title_key(values["title"])}
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> Conversation:
             if not await rows.edit_conversation(connection, user_id, conversation_id, values):
                 raise not_found(conversation_id)
             if tags is not None:
                 await rows.set_tags(connection, user_id, conversation_id, tags)
             return await self._read(connection, user_id, conversation_id)
+
+        return await self._database.atomically(work)
 
     async def activate(self, user_id: int, conversation_id: int, message_id: int) -> Conversation:
         """Make a message the active leaf: the conversation goes on after it. Raises NotFound."""
@@ -189,9 +195,12 @@ class Conversations:
 
     async def delete(self, user_id: int, conversation_id: int) -> None:
         """Delete it with its messages and completions; what they cost stays in the ledger. Raises NotFound."""
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             if not await rows.delete_conversation(connection, user_id, conversation_id):
                 raise not_found(conversation_id)
+
+        await self._database.atomically(work)
 
     async def _talk(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Row[Any]:
         row = await rows.find_conversation(connection, user_id, conversation_id)

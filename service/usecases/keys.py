@@ -6,16 +6,19 @@ from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.callers import Caller, KeyKind, Scope
+from service.domain.claims import Claim
 from service.domain.keys import BadTokenError, hash_token, make_token, parse_token, verify
 from service.domain.paging import Ask, Page
 from service.domain.recent import Recent
 from service.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from service.repositories import keys as rows
 from service.repositories.paging import Pager
+from service.turns.claims import Claims
 
 # Revocation, disabling and erasure hold everywhere within this time.
 REMEMBERED_SECONDS = 3.0
@@ -59,7 +62,8 @@ class KeyDraft:
 
 
 class Keys:
-    def __init__(self, database: Database, ids: Ids, pager: Pager, pepper: bytes) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, *, claims: Claims, pepper: bytes) -> None:
+        self._claims = claims
         self._database = database
         self._ids = ids
         self._pager = pager
@@ -91,10 +95,13 @@ class Keys:
         self._known.put(hashed, caller)
         return caller
 
-    async def create(self, user_id: int, draft: KeyDraft, creator: Caller | None) -> NewKey:
+    async def create(
+        self, user_id: int, draft: KeyDraft, creator: Caller | None, *, claim: Claim | None = None
+    ) -> NewKey:
         """Make a key; without a creator (the command line) anything goes that makes sense.
 
-        Raises Forbidden for more than the creator may, NotFound for no such user, Unprocessable.
+        Raises Forbidden for more than the creator may, NotFound for no such user, Unprocessable, Conflict for a claim
+        that was made before: the secret is kept nowhere.
         """
         _check_draft(draft)
         if creator is not None:
@@ -102,24 +109,22 @@ class Keys:
             _check_life(draft, creator)
         key_id = (await self._ids.take("key"))[0]
         token = make_token(key_id)
+
+        async def work(connection: AsyncConnection) -> NewKey:
+            if draft.kind == "admin" and await rows.find_role(connection, user_id) == "user":
+                raise Unprocessable("Only an admin can own an admin key.", loc=("body", "kind"))
+            await rows.add_key(connection, self._row(user_id, token.text, key_id, draft))
+            return NewKey(await self._read(connection, user_id, key_id), token.text)
+
         try:
-            async with self._database.transaction() as connection:
-                if draft.kind == "admin" and await rows.find_role(connection, user_id) == "user":
-                    raise Unprocessable("Only an admin can own an admin key.", loc=("body", "kind"))
-                await rows.add_key(connection, self._row(user_id, token.text, key_id, draft))
-                made = await rows.find_key(connection, user_id, key_id)
+            return (await self._claims.once(claim, work, kind=NewKey, secret=True)).made
         except IntegrityError as error:
             raise NotFound(f"There is no user {user_id}.") from error
-        assert made is not None
-        return NewKey(_key(made), token.text)
 
     async def get(self, user_id: int, key_id: int) -> Key:
         """Raises NotFound, also for somebody else's."""
         async with self._database.reading() as connection:
-            row = await rows.find_key(connection, user_id, key_id)
-        if row is None:
-            raise _not_found(key_id)
-        return _key(row)
+            return await self._read(connection, user_id, key_id)
 
     async def page(self, user_id: int, ask: Ask) -> Page[Key]:
         """A page of a user's keys, revoked ones too. Raises BadCursor."""
@@ -127,14 +132,18 @@ class Keys:
             page = await rows.page_keys(connection, self._pager, ask, user_id=user_id)
         return page.map(_key)
 
-    async def rotate(self, user_id: int, key_id: int, *, overlap_seconds: int, caller: Caller) -> NewKey:
+    async def rotate(
+        self, user_id: int, key_id: int, *, overlap_seconds: int, caller: Caller, claim: Claim | None = None
+    ) -> NewKey:
         """Make a key like this one, with as long a life, and end this one after `overlap_seconds`.
 
-        Raises NotFound, Forbidden for a key that may do more than the caller's, Conflict for one that has ended.
+        Raises NotFound, Forbidden for a key that may do more than the caller's, Conflict for one that has ended, or a
+        claim that was made before.
         """
         new_id = (await self._ids.take("key"))[0]
         token = make_token(new_id)
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> NewKey:
             old = await rows.find_key(connection, user_id, key_id)
             if old is None:
                 raise _not_found(key_id)
@@ -150,16 +159,20 @@ class Keys:
             await rows.edit_key(connection, user_id, key_id, {"rotated_to": new_id, "expires_at": ends})
             if overlap_seconds == 0:
                 await rows.revoke_key(connection, user_id, key_id)
-            made = await rows.find_key(connection, user_id, new_id)
+            return NewKey(await self._read(connection, user_id, new_id), token.text)
+
+        made = (await self._claims.once(claim, work, kind=NewKey, secret=True)).made
         self.forget()
-        assert made is not None
-        return NewKey(_key(made), token.text)
+        return made
 
     async def revoke(self, user_id: int, key_id: int) -> None:
         """End a key: here at once, in other workers within seconds. Revoking it again is no error. Raises NotFound."""
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             if not await rows.revoke_key(connection, user_id, key_id):
                 raise _not_found(key_id)
+
+        await self._database.atomically(work)
         self.forget()
 
     async def revoke_any(self, key_id: int) -> None:
@@ -174,6 +187,12 @@ class Keys:
         """Verify every key anew: what it may do has changed."""
         self._known.clear()
         self._refused.clear()
+
+    async def _read(self, connection: AsyncConnection, user_id: int, key_id: int) -> Key:
+        row = await rows.find_key(connection, user_id, key_id)
+        if row is None:
+            raise _not_found(key_id)
+        return _key(row)
 
     def _row(self, user_id: int, token: str, key_id: int, draft: KeyDraft) -> dict[str, Any]:
         return {

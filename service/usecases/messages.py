@@ -1,6 +1,6 @@
 """Messages: append without asking a model, read by branch or by time, edit as a sibling, delete with what follows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
+from service.domain.claims import Claim
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
 from service.domain.tree import Place, Position, place
@@ -17,6 +18,7 @@ from service.errors import Conflict, ConversationBusy, NotFound
 from service.repositories import conversations
 from service.repositories import messages as rows
 from service.repositories.paging import Pager
+from service.turns.claims import Claims, Once
 
 # The leaf of a conversation without messages.
 NOWHERE = Position(0, 0, -1, True)
@@ -40,38 +42,54 @@ class Message:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class MessageDraft:
+    """A message to append, to the active branch or after `parent_id`."""
+
+    line: Line
+    parent_id: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
 class Messages:
-    def __init__(self, database: Database, ids: Ids, pager: Pager) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims) -> None:
+        self._claims = claims
         self._database = database
         self._ids = ids
         self._pager = pager
 
     async def add(
-        self, user_id: int, conversation_id: int, line: Line, *, parent_id: int | None = None, metadata: Any = None
-    ) -> Message:
-        """Append to the active branch, or after `parent_id`, beside what follows it there.
+        self, user_id: int, conversation_id: int, draft: MessageDraft, *, claim: Claim | None = None
+    ) -> Once[Message]:
+        """Append to the active branch, or after a parent, beside what follows it there.
 
         Raises NotFound for the conversation or the parent, Conflict when another message came first.
         """
         message_id = (await self._ids.take("message"))[0]
+
+        async def work(connection: AsyncConnection) -> Message:
+            parent = await self._parent(connection, user_id, conversation_id, draft.parent_id)
+            where = place(parent, [message_id])[0]
+            return await self._insert(connection, user_id, conversation_id, where, draft.line, draft.metadata)
+
         for last in (False, False, True):
             try:
-                async with self._database.transaction() as connection:
-                    parent = await self._parent(connection, user_id, conversation_id, parent_id)
-                    where = place(parent, [message_id])[0]
-                    return await self._insert(connection, user_id, conversation_id, where, line, metadata or {})
+                return await self._claims.once(claim, work, kind=Message)
             except Conflict:
                 if last:
                     raise
         raise AssertionError("unreachable")
 
-    async def start(self, user_id: int, line: Line) -> Message:
+    async def start(self, user_id: int, line: Line, *, claim: Claim | None = None) -> Once[Message]:
         """Make a conversation of one message."""
         conversation_id = (await self._ids.take("conversation"))[0]
         message_id = (await self._ids.take("message"))[0]
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> Message:
             await conversations.add_conversation(connection, {"user_id": user_id, "id": conversation_id})
             return await self._insert(connection, user_id, conversation_id, place(None, [message_id])[0], line, {})
+
+        return await self._claims.once(claim, work, kind=Message)
 
     async def get(self, user_id: int, message_id: int) -> Message:
         """Raises NotFound, also for somebody else's."""
@@ -107,7 +125,8 @@ class Messages:
     async def edit(self, user_id: int, message_id: int, content: str | None, metadata: Any) -> Message:
         """New content makes a sibling, which becomes the active leaf; metadata alone is changed in place."""
         sibling = (await self._ids.take("message"))[0] if content is not None else 0
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> Message:
             row = await self._row(connection, user_id, message_id)
             if content is None or content == row.content:
                 if metadata is not None:
@@ -119,9 +138,12 @@ class Messages:
             kept = row.metadata if metadata is None else metadata
             return await self._insert(connection, user_id, row.conversation_id, where, Line(row.role, content), kept)
 
+        return await self._database.atomically(work)
+
     async def delete(self, user_id: int, message_id: int) -> int:
         """Delete a message and all that follows it; its parent becomes the active leaf if the leaf went. → how many."""
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> int:
             row = await self._row(connection, user_id, message_id)
             talk = await self._conversation(connection, user_id, row.conversation_id, lock=True)
             gone = await rows.delete_subtree(connection, user_id, message_id)
@@ -129,7 +151,9 @@ class Messages:
             if leaf and await rows.find_message(connection, user_id, leaf) is None:
                 leaf = row.parent_id
             await conversations.move_leaf(connection, user_id, row.conversation_id, leaf_id=leaf, added=-gone)
-        return gone
+            return gone
+
+        return await self._database.atomically(work)
 
     async def _insert(
         self,

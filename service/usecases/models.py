@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,11 +13,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
+from service.domain.claims import Claim
 from service.domain.meters import NANO, Prices
 from service.errors import Duplicate, EverturnError, UnknownModel, Unprocessable
 from service.providers.overrides import Override
 from service.providers.registry import Registry
 from service.repositories import models as rows
+from service.turns.claims import Claims, Once
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +31,18 @@ SAID = ("provider", "upstream", "max_tokens", "max_output_tokens", "tools", "ima
 UNSAID = dict.fromkeys((*SAID, *PRICES, "price_version"))
 
 
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What registering a model makes: its id."""
+
+    id: str
+
+
 class Models:
     """Changes the catalogue, and keeps this worker's registry at what the database says."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: Database, registry: Registry, claims: Claims) -> None:
+        self._claims = claims
         self._database = database
         self._registry = registry
         self._state: tuple[int, int] | None = None
@@ -56,29 +67,28 @@ class Models:
         self._registry.override(_override(row) for row in found)
         self._state = state
 
-    async def create(self, model_id: str, values: Mapping[str, Any]) -> str:
+    async def create(self, model_id: str, values: Mapping[str, Any], claim: Claim | None) -> Once[Registered]:
         """Register a model; `values` are SAID and `prices`. Raises Duplicate for one that can be asked already."""
         if model_id.endswith(RESERVED) or model_id == "list":
             raise Unprocessable("This id would hide an address of the service.", loc=("body", "id"))
         self._check_provider(values)
         await self.refresh()
-        try:
-            known = await self._registry.find_model(model_id)
-        except UnknownModel:
-            known = None
-        if known is not None:
-            raise Duplicate(f"There is a model {model_id!r} already; PATCH changes it.", facts={"field": "id"})
+        await self._offer(model_id)
         made = {**UNSAID, **_columns(values), "disabled": False}
+
+        async def work(connection: AsyncConnection) -> Registered:
+            row = await rows.lock_model(connection, model_id)
+            if self._registry.known_model(model_id) or (row is not None and not row.disabled):
+                raise Duplicate(f"There is a model {model_id!r} already; PATCH changes it.", facts={"field": "id"})
+            await self._put(connection, model_id, dict(made), row)
+            return Registered(model_id)
+
         try:
-            async with self._database.transaction() as connection:
-                row = await rows.lock_model(connection, model_id)
-                if row is not None and not row.disabled:
-                    raise Duplicate(f"There is a model {model_id!r} already.", facts={"field": "id"})
-                await self._put(connection, model_id, made, row)
+            return await self._claims.once(claim, work, kind=Registered)
         except IntegrityError as error:
             raise Duplicate(f"There is a model {model_id!r} already.", facts={"field": "id"}) from error
-        await self.refresh()
-        return model_id
+        finally:
+            await self.refresh()
 
     async def edit(self, name: str, values: Mapping[str, Any]) -> str:
         """Change what `values` names of a model, wherever it is known from, and return its id.
@@ -101,6 +111,11 @@ class Models:
         await self.refresh()
         await self.edit((await self._registry.find_model(name)).id, {"disabled": True})
 
+    async def _offer(self, model_id: str) -> None:
+        """Ask the providers for a model that is not known yet, so that its id is not given to another."""
+        with suppress(UnknownModel):
+            await self._registry.find_model(model_id)
+
     async def _find(self, name: str) -> tuple[str, dict[str, Any]]:
         """The id of a model, one that is switched off too, and what a first row of it must say."""
         listed = [*self._registry.list_models(), *self._registry.list_models(disabled=True)]
@@ -114,9 +129,12 @@ class Models:
 
     async def _change(self, model_id: str, base: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         columns = _columns(values)
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             row = await rows.lock_model(connection, model_id)
-            await self._put(connection, model_id, columns if row else {**base, **columns}, row)
+            await self._put(connection, model_id, dict(columns) if row else {**base, **columns}, row)
+
+        await self._database.atomically(work)
 
     async def _put(
         self, connection: AsyncConnection, model_id: str, columns: dict[str, Any], row: Row[Any] | None

@@ -13,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.callers import Caller
+from service.domain.claims import Claim
 from service.domain.paging import Ask, Page
 from service.domain.recent import Recent
 from service.errors import Conflict, Duplicate, Forbidden, NotFound, Unprocessable
 from service.repositories import users as rows
 from service.repositories.keys import revoke_service_keys
 from service.repositories.paging import Pager
+from service.turns.claims import Claims, Once
 
 Role = Literal["user", "admin"]
 DEFAULT_SETTINGS: Mapping[str, object] = {"notifications_enabled": True, "theme": "system"}
@@ -75,7 +77,8 @@ class _Standing:
 
 
 class Users:
-    def __init__(self, database: Database, ids: Ids, pager: Pager) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims) -> None:
+        self._claims = claims
         self._database = database
         self._ids = ids
         self._pager = pager
@@ -83,15 +86,22 @@ class Users:
 
     async def create(self, draft: UserDraft) -> User:
         """Raises Duplicate, which says what is taken, and Unprocessable for a name that is too long when folded."""
+        return (await self.create_once(draft, None)).made
+
+    async def create_once(self, draft: UserDraft, claim: Claim | None) -> Once[User]:
+        """As `create`, once for each claim."""
         values = _columns({"username": draft.username, "email": draft.email, "external_id": draft.external_id})
         user_id = (await self._ids.take("user"))[0]
         values |= {"id": user_id, "role": draft.role, "settings": dict(draft.settings or {})}
+
+        async def work(connection: AsyncConnection) -> User:
+            await self._refuse_taken(connection, values, None)
+            await rows.add_user(connection, values)
+            await rows.set_tags(connection, user_id, draft.tags)
+            return await self._read(connection, user_id)
+
         try:
-            async with self._database.transaction() as connection:
-                await self._refuse_taken(connection, values, None)
-                await rows.add_user(connection, values)
-                await rows.set_tags(connection, user_id, draft.tags)
-                return await self._read(connection, user_id)
+            return await self._claims.once(claim, work, kind=User)
         except IntegrityError as error:
             raise await self._duplicate(values, None) from error
 
@@ -127,14 +137,17 @@ class Users:
     async def edit(self, user_id: int, fields: Mapping[str, Any], settings: Mapping[str, Any]) -> User:
         """Change the username or the email, and some of the settings. Raises NotFound, Duplicate, Unprocessable."""
         values = _columns(fields)
+
+        async def work(connection: AsyncConnection) -> User:
+            row = await rows.lock_user(connection, user_id)
+            if row is None:
+                raise not_found(user_id)
+            await self._refuse_taken(connection, values, user_id)
+            await rows.edit_user(connection, user_id, values | {"settings": {**row.settings, **settings}})
+            return await self._read(connection, user_id)
+
         try:
-            async with self._database.transaction() as connection:
-                row = await rows.lock_user(connection, user_id)
-                if row is None:
-                    raise not_found(user_id)
-                await self._refuse_taken(connection, values, user_id)
-                await rows.edit_user(connection, user_id, values | {"settings": {**row.settings, **settings}})
-                return await self._read(connection, user_id)
+            return await self._database.atomically(work)
         except IntegrityError as error:
             raise await self._duplicate(values, user_id) from error
 
@@ -148,7 +161,8 @@ class Users:
     ) -> User:
         """Change what only an admin may; None leaves it. Raises NotFound, Conflict for the last admin."""
         values: dict[str, Any] = {"role": role, "disabled": disabled}
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> User:
             before = await rows.find_user(connection, user_id)
             if role == "user" or disabled:
                 await self._keep_an_admin(connection, user_id)
@@ -159,17 +173,22 @@ class Users:
                 await revoke_service_keys(connection, user_id)
             if tags is not None:
                 await rows.set_tags(connection, user_id, tags)
-            changed = await self._read(connection, user_id)
+            return await self._read(connection, user_id)
+
+        changed = await self._database.atomically(work)
         self._standings.clear()
         return changed
 
     async def erase(self, user_id: int) -> Receipt:
         """Erase a user with all that they own; the ledger stays. Raises NotFound, Conflict for the last admin."""
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> dict[str, int]:
             if await rows.find_user(connection, user_id) is None:
                 raise not_found(user_id)
             await self._keep_an_admin(connection, user_id)
-            counts = await rows.erase_user(connection, user_id)
+            return await rows.erase_user(connection, user_id)
+
+        counts = await self._database.atomically(work)
         self._standings.clear()
         kept = {"ledger_entries": counts.pop("ledger_entries")}
         return Receipt(user_id, counts, kept)

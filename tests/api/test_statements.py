@@ -17,12 +17,11 @@ from service.domain.filters import CompletionFilter, ConversationFilter
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
 from service.main import Core, build_core
-from service.turns.claims import Claims
 from service.turns.engine import Engine
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations, Draft
 from service.usecases.keys import KeyDraft
-from service.usecases.messages import Messages
+from service.usecases.messages import MessageDraft, Messages
 from service.usecases.users import UserDraft
 from tests.conftest import PEPPER
 
@@ -45,8 +44,8 @@ class House:
         for _ in range(count):
             user = await self.core.users.create(UserDraft(f"u{token_hex(6)}", tags=("x", "y")))
             await self.core.keys.create(self.user_id, KeyDraft(), None)
-            talk = await self.conversations.create(self.user_id, Draft(title="x", tags=("x", "y")))
-            await self.messages.add(self.user_id, self.talk, Line("user", "Hello?"))
+            talk = (await self.conversations.create(self.user_id, Draft(title="x", tags=("x", "y")))).made
+            await self.messages.add(self.user_id, self.talk, MessageDraft(Line("user", "Hello?")))
             ids = {"user_id": self.user_id, "id": user.id, "conversation_id": talk.id}
             row = {**ids, "model": "m", "provider": "p", "status": "completed"}
             async with self.core.database.transaction() as connection:
@@ -60,13 +59,13 @@ async def house(database_url: str) -> AsyncIterator[House]:
     )
     core, registry = build_core(settings), build_registry(settings)
     engine = Engine(core.database, core.ids, registry, lease_seconds=30)
-    talks = Conversations(core.database, core.ids, core.pager, Claims(core.database))
+    talks = Conversations(core.database, core.ids, core.pager, core.claims)
     user = await core.users.create(UserDraft("ada"))
-    talk = await talks.create(user.id, Draft(lines=(Line("user", "a"), Line("assistant", "b"))))
+    talk = (await talks.create(user.id, Draft(lines=(Line("user", "a"), Line("assistant", "b"))))).made
     yield House(
         core,
         talks,
-        Messages(core.database, core.ids, core.pager),
+        Messages(core.database, core.ids, core.pager, core.claims),
         Completions(core.database, core.pager, engine),
         user.id,
         talk.id,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service.api.body import StrictRoute
 from service.api.deps import Services, allow, owner, path_owner, services
 from service.api.errors import responses
+from service.api.idempotency import Claimed, claim, claim_below_user, mark
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.conversations import (
     ConversationEdit,
@@ -19,9 +20,11 @@ from service.api.rest.schemas.conversations import (
     Tag,
 )
 from service.api.rest.schemas.messages import IdPath
+from service.domain.claims import Claim
 from service.domain.filters import ConversationFilter
 from service.domain.history import Line
 from service.domain.paging import Ask
+from service.turns.claims import Once
 from service.usecases.conversations import Conversation, Draft
 
 READS = [Depends(allow("read"))]
@@ -46,8 +49,8 @@ class Chosen:
 Narrowed = Annotated[Chosen, Depends()]
 
 
-def collection(path: str, whose: Callable[..., Any]) -> APIRouter:
-    """The list and the making of conversations below `path`, of the user that `whose` finds."""
+def collection(path: str, whose: Callable[..., Any], *, claims: Callable[..., Any]) -> APIRouter:
+    """The list and the making of conversations below `path`, of the user that `whose` finds and `claims` asks for."""
     router = APIRouter(
         prefix=path,
         tags=["conversations"],
@@ -64,10 +67,14 @@ def collection(path: str, whose: Callable[..., Any]) -> APIRouter:
 
     @router.post("", status_code=201, summary="Create a conversation", dependencies=WRITES)
     async def create_conversation(
-        body: ConversationIn, response: Response, use: Use, user_id: int = Depends(whose)
+        body: ConversationIn,
+        response: Response,
+        use: Use,
+        user_id: int = Depends(whose),
+        claim: Claim | None = Depends(claims),
     ) -> ConversationOut:
         """Without messages; `POST /conversation` makes one with a history."""
-        return located(response, await use.conversations.create(user_id, draft(body)))
+        return located(response, await use.conversations.create(user_id, draft(body), claim=claim))
 
     return router
 
@@ -110,30 +117,35 @@ def draft(body: ConversationIn) -> Draft:
     return Draft(**fields, tags=tuple(body.tags), lines=tuple(Line(one.role, one.content) for one in lines))
 
 
-def located(response: Response, made: Conversation) -> ConversationOut:
-    response.headers["Location"] = f"/conversations/{made.id}"
-    return ConversationOut.model_validate(made)
+def located(response: Response, done: Once[Conversation]) -> ConversationOut:
+    response.headers["Location"] = f"/conversations/{done.made.id}"
+    mark(response, replayed=done.replayed)
+    return ConversationOut.model_validate(done.made)
 
 
-with_history = APIRouter(
+history_router = APIRouter(
     tags=["conversations"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
 )
 
 
-@with_history.post("/conversation", status_code=201, summary="Create a conversation with a history")
+@history_router.post("/conversation", status_code=201, summary="Create a conversation with a history")
 async def create_with_history(
     body: ConversationWithHistory,
     response: Response,
     use: Use,
     user_id: Annotated[int, Depends(owner)],
+    claim: Claimed,
     _: Annotated[object, Depends(allow("write"))],
 ) -> ConversationOut:
     """All of it or nothing: one bad message and nothing is stored."""
-    return located(response, await use.conversations.create(user_id, draft(body)))
+    return located(response, await use.conversations.create(user_id, draft(body), claim=claim))
 
 
 router = APIRouter()
-router.include_router(with_history)
-for address, whose in (("/conversations", owner), ("/users/{user_id}/conversations", path_owner)):
-    router.include_router(collection(address, whose))
+router.include_router(history_router)
+for address, whose, claims in (
+    ("/conversations", owner, claim),
+    ("/users/{user_id}/conversations", path_owner, claim_below_user),
+):
+    router.include_router(collection(address, whose, claims=claims))
     router.include_router(item(address, whose))

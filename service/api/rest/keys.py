@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from service.api.body import StrictRoute
 from service.api.deps import Called, PathOwner, Services, allow, services
 from service.api.errors import responses
+from service.api.idempotency import PathClaimed
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.keys import KeyIn, KeyOut, NewKeyOut, RotateIn
 from service.api.rest.schemas.messages import IdPath
@@ -35,22 +36,32 @@ async def list_keys(
     return paged(request, response, await use.keys.page(owner, ask))
 
 
-@router.post("", status_code=201, summary="Create a key", dependencies=WRITES, responses=BODY)
-async def create_key(body: KeyIn, response: Response, caller: Called, owner: PathOwner, use: Use) -> NewKeyOut:
-    """The secret is in this answer and nowhere else. A key can give no more than it has."""
+@router.post("", status_code=201, summary="Create a key", dependencies=WRITES, responses=BODY | responses(409))
+async def create_key(
+    body: KeyIn, response: Response, caller: Called, owner: PathOwner, claim: PathClaimed, use: Use
+) -> NewKeyOut:
+    """The secret is in this answer and nowhere else, so an `Idempotency-Key` that comes again is a 409. A key can give
+    no more than it has."""
     draft = KeyDraft(body.name, body.kind, tuple(body.scopes), body.expires_at)
-    return _shown(response, await use.keys.create(owner, draft, caller))
+    return _shown(response, await use.keys.create(owner, draft, caller, claim=claim))
 
 
 @router.post(
     "/{key_id}/rotate", status_code=201, summary="Rotate a key", dependencies=WRITES, responses=BODY | responses(409)
 )
 async def rotate_key(
-    key_id: IdPath, response: Response, caller: Called, owner: PathOwner, use: Use, body: RotateIn | None = None
+    key_id: IdPath,
+    response: Response,
+    caller: Called,
+    owner: PathOwner,
+    claim: PathClaimed,
+    use: Use,
+    body: RotateIn | None = None,
 ) -> NewKeyOut:
     """A new key like this one; this one stays valid for `overlap_seconds`."""
     overlap = (body or RotateIn()).overlap_seconds
-    return _shown(response, await use.keys.rotate(owner, key_id, overlap_seconds=overlap, caller=caller))
+    made = await use.keys.rotate(owner, key_id, overlap_seconds=overlap, caller=caller, claim=claim)
+    return _shown(response, made)
 
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke a key", dependencies=WRITES)

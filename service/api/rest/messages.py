@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service.api.body import StrictRoute
 from service.api.deps import Owner, PathOwner, Services, allow, services
 from service.api.errors import responses
+from service.api.idempotency import Claimed, mark
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.messages import (
     ChatMessageIn,
@@ -21,6 +22,8 @@ from service.api.rest.schemas.messages import (
 )
 from service.domain.history import Line
 from service.domain.paging import Ask
+from service.turns.claims import Once
+from service.usecases.messages import Message, MessageDraft
 
 router = APIRouter(
     tags=["messages"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
@@ -64,24 +67,23 @@ async def list_messages(
     "/conversations/{conversation_id}/messages", status_code=201, summary="Append a message", dependencies=WRITES
 )
 async def append_message(
-    conversation_id: IdPath, body: MessageAppend, response: Response, owner: Owner, use: Use
+    conversation_id: IdPath, body: MessageAppend, response: Response, owner: Owner, claim: Claimed, use: Use
 ) -> MessageOut:
     """Without asking a model."""
-    line = Line(body.role, body.content)
-    made = await use.messages.add(owner, conversation_id, line, parent_id=body.parent_id, metadata=body.metadata)
-    response.headers["Location"] = f"/messages/{made.id}"
+    draft = MessageDraft(Line(body.role, body.content), body.parent_id, body.metadata)
+    made = _located(response, await use.messages.add(owner, conversation_id, draft, claim=claim))
     return MessageOut.model_validate(made)
 
 
 @router.post("/chat", status_code=201, summary="Store a message", dependencies=WRITES)
-async def store_message(body: ChatMessageIn, response: Response, owner: Owner, use: Use) -> Received:
+async def store_message(body: ChatMessageIn, response: Response, owner: Owner, claim: Claimed, use: Use) -> Received:
     """Without asking a model; in a conversation of its own where none is named."""
     line = Line(body.role, body.content)
     if body.conversation_id is None:
-        made = await use.messages.start(owner, line)
+        done = await use.messages.start(owner, line, claim=claim)
     else:
-        made = await use.messages.add(owner, body.conversation_id, line)
-    response.headers["Location"] = f"/messages/{made.id}"
+        done = await use.messages.add(owner, body.conversation_id, MessageDraft(line), claim=claim)
+    made = _located(response, done)
     received = MessageIn(role=body.role, content=body.content)
     return Received(received=received, id=made.id, conversation_id=made.conversation_id)
 
@@ -111,3 +113,9 @@ async def edit_message(message_id: IdPath, body: MessageEdit, owner: Owner, use:
 async def delete_message(message_id: IdPath, owner: Owner, use: Use) -> Deleted:
     """With all that follows it; what it cost stays in the ledger."""
     return Deleted(deleted=await use.messages.delete(owner, message_id))
+
+
+def _located(response: Response, done: Once[Message]) -> Message:
+    response.headers["Location"] = f"/messages/{done.made.id}"
+    mark(response, replayed=done.replayed)
+    return done.made

@@ -8,6 +8,7 @@ from starlette.responses import Response as Raw
 from service.api.body import StrictRoute
 from service.api.deps import Called, Services, admin_only, allow, services
 from service.api.errors import responses
+from service.api.idempotency import CallerClaimed, mark
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.models import ModelConfig, ModelIn, ModelOut, ModelPatch
 from service.domain.paging import Ask
@@ -41,12 +42,13 @@ async def list_models(
 
 
 @router.post("/models", status_code=201, summary="Register a model", dependencies=ADMIN, responses=BODY)
-async def create_model(body: ModelIn, response: Response, use: Use) -> ModelOut:
+async def create_model(body: ModelIn, response: Response, claim: CallerClaimed, use: Use) -> ModelOut:
     """For admin keys. All workers know it within seconds. 409 for an id that can be asked already: change that one."""
     values = body.values()
-    made = await use.models.create(str(values.pop("id")), values)
-    response.headers["Location"] = f"/models/{made}"
-    return ModelOut.model_validate(use.catalog.shown(made))
+    done = await use.models.create(str(values.pop("id")), values, claim)
+    mark(response, replayed=done.replayed)
+    response.headers["Location"] = f"/models/{done.made.id}"
+    return ModelOut.model_validate(use.catalog.shown(done.made.id))
 
 
 @router.get("/models/{model_id:path}/config", summary="Get a model's effective configuration", dependencies=READS)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from service.api.body import StrictRoute
 from service.api.deps import PathOwner, Services, admin_only, allow, services
 from service.api.errors import responses
+from service.api.idempotency import CallerClaimed, mark
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.conversations import Tag
 from service.api.rest.schemas.users import ReceiptOut, UserIn, UserOut, UserPatch, UserPut
@@ -39,13 +40,14 @@ async def list_users(
 
 
 @router.post("", status_code=201, summary="Create a user", dependencies=ADMIN, responses=responses(409, 413, 415))
-async def create_user(body: UserIn, response: Response, use: Use) -> UserOut:
+async def create_user(body: UserIn, response: Response, claim: CallerClaimed, use: Use) -> UserOut:
     """For admin keys. Names and addresses are unique, whatever their case, and external ids; 409 says what is taken."""
     fields = body.model_dump(exclude={"tags", "settings"})
     settings = body.settings.model_dump(exclude_unset=True)
-    made = await use.users.create(UserDraft(**fields, tags=tuple(body.tags), settings=settings))
-    response.headers["Location"] = f"/users/{made.id}"
-    return UserOut.model_validate(made)
+    done = await use.users.create_once(UserDraft(**fields, tags=tuple(body.tags), settings=settings), claim)
+    mark(response, replayed=done.replayed)
+    response.headers["Location"] = f"/users/{done.made.id}"
+    return UserOut.model_validate(done.made)
 
 
 @router.get("/{user_id}", summary="Get a user", dependencies=READS)
