@@ -15,6 +15,7 @@ EverturnError                 500  internal_error
 │   ├── ProviderRefused       422  provider_refused
 │   └── IdempotencyMismatch   422  idempotency_mismatch
 ├── LimitExceeded             429  limit_exceeded
+├── StorageFull               507  storage_full
 └── Unavailable               503  unavailable
     ├── DatabaseUnavailable   503  database_unavailable
     ├── NoModelConfigured     503  no_model_configured
@@ -101,6 +102,10 @@ class IdempotencyMismatch(Unprocessable):
 
 class LimitExceeded(EverturnError):
     status, code, title = 429, "limit_exceeded", "A limit is used up"
+
+
+class StorageFull(EverturnError):
+    status, code, title = 507, "storage_full", "The disk is full"
 
 
 class Unavailable(EverturnError):

@@ -131,6 +131,7 @@ messages = Table(
     Column("status", String(16), nullable=False, server_default="completed"),
     Column("model", String(200)),
     Column("completion_id", BigInteger),
+    Column("source_id", String(200)),
     Column("metadata", Json, nullable=False, server_default="{}"),
     moment("created_at"),
     PrimaryKeyConstraint("user_id", "id"),
