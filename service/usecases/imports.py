@@ -234,7 +234,7 @@ async def _grow(
         here.user_id,
         here.id,
         added=len(made),
-        leaf_id=leaf if leads_to(parents, row.active_leaf_id, leaf) else None,
+        leaf_id=leaf if leads_to(parents, leaf, start=row.active_leaf_id) else None,
         active_at=here.talk.active_at or max(row["created_at"] for row in made),
     )
 

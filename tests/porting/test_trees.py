@@ -113,8 +113,8 @@ def test_new_nodes_find_their_places_among_those_that_stand() -> None:
 
 def test_a_leaf_follows_only_forward() -> None:
     parents = {1: None, 2: 1, 3: 2, 4: 1}
-    assert leads_to(parents, 2, 3)
-    assert leads_to(parents, 3, 3)
-    assert leads_to(parents, None, 3)
-    assert not leads_to(parents, 4, 3)
-    assert not leads_to(parents, 2, None)
+    assert leads_to(parents, 3, start=2)
+    assert leads_to(parents, 3, start=3)
+    assert leads_to(parents, 3, start=None)
+    assert not leads_to(parents, 3, start=4)
+    assert not leads_to(parents, None, start=2)

@@ -78,7 +78,7 @@ def place_all(order: Order, ids: Mapping[str, int], stood: Sequence[Stood] = ())
     return placed
 
 
-def leads_to(parents: Mapping[int, int | None], start: int | None, leaf: int | None) -> bool:
+def leads_to(parents: Mapping[int, int | None], leaf: int | None, *, start: int | None) -> bool:
     """Whether a branch that ends in `leaf` runs through `start`, so that going there is only going on."""
     if start is None:
         return True
