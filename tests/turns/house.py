@@ -40,12 +40,15 @@ class ToldProvider:
     script: list[Any] = field(default_factory=lambda: ["Hel", "lo", ENDING])
     calls: list[Call] = field(default_factory=list)
     name: str = "told"
+    failing: ProviderFailure | None = None
 
     async def run(self, call: Call) -> AsyncGenerator[list[Piece]]:
         self.calls.append(call)
         for one in list(self.script):
             if isinstance(one, asyncio.Event):
                 await one.wait()
+                if self.failing:
+                    raise self.failing
             elif isinstance(one, Exception):
                 raise one
             else:
@@ -69,7 +72,14 @@ class House:
     registry: Registry
     engine: Engine
 
-    async def begin(self, question: str = "Hello?", *, streamed: bool = True, branch: Branch | None = None) -> Live:
+    async def begin(
+        self,
+        question: str = "Hello?",
+        *,
+        streamed: bool = True,
+        branch: Branch | None = None,
+        waits_for: int | None = None,
+    ) -> Live:
         line = (Line("user", question),)
         return await self.engine.begin(
             Opening(
@@ -81,6 +91,7 @@ class House:
                 sampling=Sampling(temperature=0.5),
                 streamed=streamed,
                 branch=branch,
+                waits_for=waits_for,
             )
         )
 
