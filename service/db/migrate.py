@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from service.db.engine import Database, async_url
 from service.errors import Unavailable
 
-SCHEMA = "2026_11_25_imports"
+SCHEMA = "2026_11_25_ledger"
 
 
 def upgrade(url: str, revision: str = "head") -> None:

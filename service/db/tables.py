@@ -229,7 +229,10 @@ events = Table(
     owned_by(COMPLETION, "completion_id"),
 )
 
-# No foreign keys: what was used and charged outlives the user and the conversation that caused it.
+# No foreign keys: what was used and charged outlives the user and the conversation that caused it. A charge has the
+# revision 0; its corrections count up, have the charge's `created_at`, no meters, and as cost what is to be added.
+# `first_price` marks the correction of a charge without a price. `provenance` says who counted the meters.
+# A trigger writes each entry into usage_deltas too: see ledger_tables.py.
 ledger_entries = Table(
     "ledger_entries",
     metadata,
@@ -237,7 +240,9 @@ ledger_entries = Table(
     Column("id", Id, nullable=False),
     Column("completion_id", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="0"),
     Column("kind", String(16), nullable=False, server_default="charge"),
+    Column("first_price", Boolean, nullable=False, server_default=false()),
     Column("conversation_id", BigInteger),
     Column("key_id", BigInteger),
     Column("model", String(200), nullable=False),
@@ -251,9 +256,11 @@ ledger_entries = Table(
     Column("price_source", String(32), nullable=False),
     Column("price_version", String(32), nullable=False, server_default=""),
     Column("provenance", String(16), nullable=False),
+    Column("error_kind", String(64)),
     moment("created_at"),
+    moment("booked_at"),
     PrimaryKeyConstraint("user_id", "id"),
-    UniqueConstraint("user_id", "completion_id", "attempt", "kind"),
+    UniqueConstraint("user_id", "completion_id", "attempt", "revision"),
     Index(None, "user_id", "created_at", "id"),
     Index(None, "created_at", "id"),
 )

@@ -53,6 +53,23 @@ class later(FunctionElement[datetime]):  # noqa: N801
     inherit_cache = True
 
 
+class epoch(FunctionElement[int]):  # noqa: N801
+    """Whole seconds since 1970 of an Instant, rounded down."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(epoch, "postgresql")
+def _epoch_postgres(element: epoch, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"CAST(floor(extract(epoch FROM {compiler.process(element.clauses, **kw)})) AS BIGINT)"
+
+
+@compiles(epoch, "sqlite")
+def _epoch_sqlite(element: epoch, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"({compiler.process(element.clauses, **kw)} / 1000000)"
+
+
 @compiles(now, "postgresql")
 def _now_postgres(_element: now, _compiler: SQLCompiler, **_: Any) -> str:
     return "statement_timestamp()"

@@ -17,7 +17,7 @@ OWNED = [table for table in metadata.sorted_tables if "user_id" in table.c]
 NOUNS = [table for table in OWNED if "id" in table.c]
 FREE = {"users", "id_blocks", "models", "model_prices"}
 # What was charged outlives whoever caused it.
-LASTING = {"ledger_entries"}
+LASTING = {"ledger_entries", "usage_deltas", "usage_rollups"}
 
 
 def names(table: Table) -> list[str]:
