@@ -13,7 +13,8 @@ EverturnError                 500  internal_error
 ├── BodyTooLarge              413  body_too_large
 ├── Unprocessable             422  unprocessable
 │   ├── ProviderRefused       422  provider_refused
-│   └── IdempotencyMismatch   422  idempotency_mismatch
+│   ├── IdempotencyMismatch   422  idempotency_mismatch
+│   └── ReportTooLarge        422  report_too_large
 ├── LimitExceeded             429  limit_exceeded
 ├── StorageFull               507  storage_full
 └── Unavailable               503  unavailable
@@ -98,6 +99,10 @@ class ProviderRefused(Unprocessable):
 
 class IdempotencyMismatch(Unprocessable):
     code, title = "idempotency_mismatch", "The idempotency key was used for another request"
+
+
+class ReportTooLarge(Unprocessable):
+    code, title = "report_too_large", "The report is too large"
 
 
 class LimitExceeded(EverturnError):

@@ -28,3 +28,19 @@ class CompletionFilter:
     since: datetime | None = None
     until: datetime | None = None
     recent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """`user_id` None is everybody's, for an admin. `since` is inclusive, `until` is not."""
+
+    user_id: int | None
+    model: str | None = None
+    provider: str | None = None
+    key_id: int | None = None
+    conversation_id: int | None = None
+    completion_id: int | None = None
+    kind: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    recent: bool = True

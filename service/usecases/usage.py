@@ -1,0 +1,260 @@
+"""Usage and cost: reports by bucket and group, and the ledger's entries."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.bounds import TooSlow, bounded
+from service.db.engine import Database
+from service.db.ledger_tables import SUMS
+from service.domain.buckets import USUAL, Bucket, Stretch, begin, cover, edges, end_of
+from service.domain.filters import EntryFilter
+from service.domain.meters import to_dollars
+from service.domain.paging import Ask, Page
+from service.errors import ReportTooLarge, Unprocessable
+from service.repositories.ledger import page_entries
+from service.repositories.paging import Pager
+from service.repositories.usage import SHOWN, Question, read_usage, stream_usage
+
+Group = Literal["user", "model", "provider", "key", "conversation", "tag"]
+MOST_BUCKETS = 10_000
+MOST_ROWS = 100_000
+BATCH = 1_000
+MICROSECOND = timedelta(microseconds=1)
+UTC_ZONE = ZoneInfo("UTC")
+NOTHING = (0,) * len(SUMS)
+NARROWER = "ask for less time, larger buckets or fewer groups"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAsk:
+    """What a report is to say. `user_id` None is everybody's. Without `until` it ends with the bucket of now, without
+    `since` it has as many buckets as are usual."""
+
+    user_id: int | None
+    since: datetime | None = None
+    until: datetime | None = None
+    bucket: Bucket = "day"
+    timezone: str = "UTC"
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Usage by bucket and group. The groups of a bucket in which nothing was used are empty.
+
+    Sums are of provider calls: `requests`, those of them that failed, those without a price, the meters, the cost.
+    """
+
+    since: datetime
+    until: datetime
+    bucket: Bucket
+    timezone: str
+    group_by: tuple[Group, ...]
+    total: dict[str, Any]
+    unpriced_models: list[str]
+    buckets: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A ledger entry. `provenance` says what its amount stands on, `counted_by` who counted its meters."""
+
+    id: int
+    user_id: int
+    completion_id: int
+    attempt: int
+    revision: int
+    kind: str
+    conversation_id: int | None
+    key_id: int | None
+    model: str
+    provider: str
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: str | None
+    price_source: str
+    price_version: str
+    provenance: str
+    counted_by: str
+    error_kind: str | None
+    created_at: datetime
+    booked_at: datetime
+
+
+def columns_of(ask: UsageAsk) -> list[str]:
+    """What each of a report's lines has, in order."""
+    return ["start", "end", *_names(ask.groups), *(name for name in SUMS if name != "cost_nano"), "cost_usd"]
+
+
+class Usage:
+    def __init__(self, database: Database, pager: Pager, *, timeout: float) -> None:
+        self._database = database
+        self._pager = pager
+        self._timeout = timeout
+
+    async def report(self, ask: UsageAsk) -> Report:
+        """Raises Unprocessable for a time, zone or number of buckets that cannot be, ReportTooLarge."""
+        plan = _plan(ask)
+        async with self._bounded() as connection:
+            found = await plan.read(connection, ask.groups, most=MOST_ROWS + 1)
+            if len(found) > MOST_ROWS:
+                raise ReportTooLarge(f"It has more than {MOST_ROWS:,} rows: {NARROWER}, or take it as a file.")
+            # A conversation with two tags is in both groups, and once in the sum.
+            whole = await plan.read(connection, ()) if "tag" in ask.groups else found
+            by_model = found if "model" in ask.groups else await plan.read(connection, ("model",))
+        unpriced = {row.model for row in by_model if row.unpriced > 0}
+        return Report(
+            since=plan.local(0),
+            until=plan.local(-1),
+            bucket=ask.bucket,
+            timezone=ask.timezone,
+            group_by=ask.groups,
+            total=_sum(whole),
+            unpriced_models=sorted(unpriced),
+            buckets=list(_buckets(plan, ask.groups, found, whole)),
+        )
+
+    async def lines(self, ask: UsageAsk) -> AsyncIterator[list[dict[str, Any]]]:
+        """The report as batches of lines, one for each bucket and group; an empty bucket has a line as well.
+
+        A connection is held until the last one. Raises as `report`, but for the number of rows.
+        """
+        plan = _plan(ask)
+        question, stretches, number = plan.question(ask.groups), plan.stretches(ask.groups), -1
+        async with self._bounded() as connection:
+            async for batch in stream_usage(connection, question, stretches, BATCH):
+                lines = []
+                for row in batch:
+                    lines += [_line(plan, ask.groups, empty, None) for empty in range(number + 1, row.number)]
+                    lines.append(_line(plan, ask.groups, row.number, row))
+                    number = row.number
+                yield lines
+        yield [_line(plan, ask.groups, empty, None) for empty in range(number + 1, len(plan.marks) - 1)]
+
+    async def entries(self, chosen: EntryFilter, ask: Ask) -> Page[Entry]:
+        """A page of ledger entries. Raises BadCursor, ReportTooLarge."""
+        async with self._bounded() as connection:
+            page = await page_entries(connection, self._pager, ask, chosen)
+        return page.map(_entry)
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._database.reading() as connection, bounded(connection, self._timeout):
+                yield connection
+        except TooSlow:
+            raise ReportTooLarge(f"It takes more than {self._timeout:g} s to add up: {NARROWER}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Whose usage, and the buckets' edges."""
+
+    user_id: int | None
+    zone: ZoneInfo
+    marks: list[datetime]
+
+    def question(self, groups: tuple[Group, ...]) -> Question:
+        return Question(self.user_id, groups)
+
+    def stretches(self, groups: tuple[Group, ...]) -> list[Stretch]:
+        """What is to be read. Of the quarter of an hour that it is now there is no more than there is."""
+        *marks, last = self.marks
+        if last >= datetime.now(UTC):
+            last = end_of(last - MICROSECOND, bucket="hour", zone=UTC_ZONE)
+        return cover([*marks, last], self.question(groups).spans)
+
+    async def read(
+        self, connection: AsyncConnection, groups: tuple[Group, ...], most: int | None = None
+    ) -> list[Row[Any]]:
+        return await read_usage(connection, self.question(groups), self.stretches(groups), most=most)
+
+    def local(self, index: int) -> datetime:
+        """An edge on the clocks of the report's time zone."""
+        return self.marks[index].astimezone(self.zone)
+
+    def span(self, number: int) -> dict[str, Any]:
+        return {"start": self.local(number), "end": self.local(number + 1)}
+
+
+def _plan(ask: UsageAsk) -> _Plan:
+    if ask.timezone not in _zones():
+        raise Unprocessable("Not a time zone of the IANA database, such as Europe/Berlin.", loc=("query", "timezone"))
+    zone, now = ZoneInfo(ask.timezone), datetime.now(UTC)
+    until = ask.until or end_of(now, bucket=ask.bucket, zone=zone)
+    since = ask.since or begin(until - MICROSECOND, bucket=ask.bucket, zone=zone, back=USUAL[ask.bucket] - 1)
+    if since >= until:
+        raise Unprocessable("`since` must lie before `until`.", loc=("query", "since"))
+    try:
+        marks = edges(since, until, bucket=ask.bucket, zone=zone, most=MOST_BUCKETS)
+    except ValueError:
+        said = f"There would be more than {MOST_BUCKETS:,} buckets: ask for less time or larger ones."
+        raise Unprocessable(said, loc=("query", "bucket")) from None
+    return _Plan(ask.user_id, zone, marks)
+
+
+@cache
+def _zones() -> set[str]:
+    return available_timezones()
+
+
+def _buckets(
+    plan: _Plan, groups: tuple[Group, ...], found: Sequence[Row[Any]], whole: Sequence[Row[Any]]
+) -> Iterator[dict[str, Any]]:
+    by_number, totals = _by_number(found), _by_number(whole)
+    names = _names(groups)
+    for number in range(len(plan.marks) - 1):
+        inside = by_number.get(number, []) if groups else []
+        parts = [dict(zip(names, row[1:], strict=False)) | _shown(row[-len(SUMS) :]) for row in inside]
+        yield plan.span(number) | _sum(totals.get(number, [])) | {"groups": parts}
+
+
+def _by_number(found: Sequence[Row[Any]]) -> dict[int, list[Row[Any]]]:
+    return {number: list(part) for number, part in groupby(found, itemgetter(0))}
+
+
+def _names(groups: tuple[Group, ...]) -> list[str]:
+    return [name for group in groups for name in SHOWN[group]]
+
+
+def _line(plan: _Plan, groups: tuple[Group, ...], number: int, row: Row[Any] | None) -> dict[str, Any]:
+    names = _names(groups)
+    told = dict.fromkeys(names) if row is None else dict(zip(names, row[1:], strict=False))
+    return plan.span(number) | told | _shown(NOTHING if row is None else row[-len(SUMS) :])
+
+
+def _sum(found: Sequence[Row[Any]]) -> dict[str, Any]:
+    return _shown([sum(column) for column in zip(*(row[-len(SUMS) :] for row in found), strict=True)] or NOTHING)
+
+
+def _shown(sums: Sequence[int]) -> dict[str, Any]:
+    """Sums as callers see them. What has no price at all costs null, not 0."""
+    told: dict[str, Any] = dict(zip(SUMS, sums, strict=True))
+    cost = told.pop("cost_nano")
+    priced = not told["requests"] or told["unpriced"] < told["requests"]
+    return told | {"cost_usd": to_dollars(cost) if priced else None}
+
+
+def _entry(row: Any) -> Entry:
+    found = row._mapping
+    names = [one.name for one in fields(Entry) if one.name in found and one.name != "provenance"]
+    counted = found["provenance"]
+    return Entry(
+        **{name: found[name] for name in names},
+        cost_usd=to_dollars(found["cost_nano"]),
+        provenance=counted if found["cost_nano"] is not None else "unpriced",
+        counted_by=counted,
+    )
