@@ -1,6 +1,7 @@
 """The command line. Commands import what they need when they run, so that `--help` answers at once."""
 
 import sys
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
@@ -60,6 +61,32 @@ def openapi() -> None:
     from service import commands
 
     typer.echo(commands.openapi())
+
+
+@app.command()
+def verify(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="First make the rollups anew from the ledger.")] = False,
+) -> None:
+    """Prove that rollups, ledger and completions agree; the exit code is 1 where they do not."""
+    from service import ledger_commands
+
+    proof = ledger_commands.verify(rebuild=rebuild)
+    typer.echo(ledger_commands.describe_proof(proof))
+    if not proof.holds:
+        sys.exit(1)
+
+
+@app.command()
+def reprice(
+    since: Annotated[datetime, typer.Option(help="From this day or moment on, in UTC.")],
+    until: Annotated[datetime | None, typer.Option(help="Before this one.")] = None,
+    model: Annotated[str | None, typer.Option(help="This model alone.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+) -> None:
+    """Price what was charged by today's prices, and book the differences as corrections. No entry is changed."""
+    from service import ledger_commands
+
+    typer.echo(ledger_commands.describe_repricing(ledger_commands.reprice(since, until=until, model=model, dry=dry)))
 
 
 @users.command("create")

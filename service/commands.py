@@ -119,7 +119,7 @@ def create_user(username: str, role: Role, *, email: str | None, external_id: st
     async def work(core: Core) -> User:
         return await core.users.create(UserDraft(valid.username, valid.email, valid.role, valid.external_id))
 
-    return _run(work)
+    return run_core(work)
 
 
 def list_users(limit: int) -> list[User]:
@@ -128,7 +128,7 @@ def list_users(limit: int) -> list[User]:
     async def work(core: Core) -> list[User]:
         return (await core.users.page(Ask(0, limit))).items
 
-    return _run(work)
+    return run_core(work)
 
 
 def create_key(wish: KeyWish) -> NewKey:
@@ -139,7 +139,7 @@ def create_key(wish: KeyWish) -> NewKey:
         draft = KeyDraft(wish.name, wish.kind, _scopes(wish), expires)
         return await core.keys.create((await _find(core, wish.user)).id, draft, None)
 
-    return _run(work)
+    return run_core(work)
 
 
 def list_keys(user: str, limit: int) -> list[Key]:
@@ -148,14 +148,14 @@ def list_keys(user: str, limit: int) -> list[Key]:
     async def work(core: Core) -> list[Key]:
         return (await core.keys.page((await _find(core, user)).id, Ask(0, limit))).items
 
-    return _run(work)
+    return run_core(work)
 
 
 def revoke_key(key_id: int) -> None:
     async def work(core: Core) -> None:
         await core.keys.revoke_any(key_id)
 
-    _run(work)
+    run_core(work)
 
 
 def openapi() -> str:
@@ -163,7 +163,7 @@ def openapi() -> str:
     return json.dumps(create_app(load_settings()).openapi(), indent=2)
 
 
-def _run(work: Callable[[Core], Awaitable[Answer]]) -> Answer:
+def run_core(work: Callable[[Core], Awaitable[Answer]]) -> Answer:
     settings = load_settings()
     if _embedded(settings):
         schema.upgrade(database_url(settings))
