@@ -25,6 +25,7 @@ from service.api.rest import (
     models,
     prompts,
     system,
+    usage,
     users,
 )
 from service.config import Settings
@@ -46,14 +47,17 @@ from service.turns.watch import Watch
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
+from service.usecases.folding import Folding
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
 from service.usecases.turns import Turns
+from service.usecases.usage import Usage
 from service.usecases.users import Users
 
 log = logging.getLogger(__name__)
 
+# In this order the documentation shows them.
 ROUTERS = (
     system,
     docs,
@@ -66,6 +70,7 @@ ROUTERS = (
     chat,
     completions,
     prompts,
+    usage,
 )
 
 
@@ -129,6 +134,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     engine = Engine(core.database, core.ids, registry, lease_seconds=lease, retries=retries)
     recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=lease)
     watch = Watch(core.database, engine.lives, recovery, lease_seconds=lease)
+    folding = Folding(core.database)
     draining = Draining(engine, recovery, watch, grace=settings.drain_seconds)
     app.state.services = served = build_services(settings, core, registry, engine)
     try:
@@ -137,12 +143,14 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await served.models.start()
         await engine.start()
         watch.start()
+        folding.start()
         draining.listen()
         # Full collections over what stays for good cost tens of milliseconds each.
         gc.collect()
         gc.freeze()
         yield
     finally:
+        folding.stop()
         await draining.run()
         draining.close()
         served.models.stop()
@@ -181,6 +189,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         registry=registry,
         catalog=Catalog(registry, core.cursors),
         models=Models(core.database, registry, claims),
+        usage=Usage(core.database, core.pager, timeout=settings.report_timeout),
         engine=engine,
         hub=engine.hub,
         database=core.database,

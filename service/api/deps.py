@@ -22,6 +22,7 @@ from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
 from service.usecases.turns import Turns
+from service.usecases.usage import Usage
 from service.usecases.users import Users
 
 LARGEST = 2**53 - 1
@@ -42,6 +43,7 @@ class Services:
     catalog: Catalog
     models: Models
     registry: Registry
+    usage: Usage
     engine: Engine
     hub: Hub
     database: Database
