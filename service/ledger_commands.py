@@ -6,6 +6,7 @@ from service.adapters import build_registry
 from service.commands import load_settings, run_core
 from service.domain.meters import to_dollars
 from service.main import Core
+from service.turns.claims import Claims
 from service.usecases.audit import Audit, Proof, Repriced, Repricing
 from service.usecases.models import Models
 
@@ -28,7 +29,7 @@ def reprice(since: datetime, *, until: datetime | None, model: str | None, dry: 
     wish = Repricing(_in_utc(since), None if until is None else _in_utc(until), model, dry)
 
     async def work(core: Core) -> Repriced:
-        await Models(core.database, registry).refresh()
+        await Models(core.database, registry, Claims(core.database)).refresh()
         return await Audit(core.database, core.ids).reprice(wish, registry)
 
     return run_core(work)
