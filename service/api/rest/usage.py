@@ -20,6 +20,7 @@ from service.usecases.usage import UsageAsk, columns_of
 
 router = APIRouter(tags=["usage"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 422, 503))
 
+READS = [Depends(allow("read"))]
 Use = Annotated[Services, Depends(services)]
 Shown = Annotated[int | None, Depends(sight)]
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "The table."}}
@@ -71,7 +72,7 @@ class Narrowed:
         return EntryFilter(user_id=user_id, recent=fields.pop("sort") == "recent", **fields)
 
 
-@router.get("/usage", summary="Report usage and cost", response_model_exclude_unset=True)
+@router.get("/usage", summary="Report usage and cost", dependencies=READS, response_model_exclude_unset=True)
 async def report_usage(wanted: Annotated[Wanted, Depends()], shown: Shown, use: Use) -> UsageReport:
     """Added up by bucket and group. An admin key sees everybody's, or one user's by `user_id`.
 
@@ -84,7 +85,7 @@ async def report_usage(wanted: Annotated[Wanted, Depends()], shown: Shown, use: 
 @router.get(
     "/users/{user_id}/usage",
     summary="Report a user's usage and cost",
-    dependencies=[Depends(allow("read"))],
+    dependencies=READS,
     response_model_exclude_unset=True,
 )
 async def report_user_usage(wanted: Annotated[Wanted, Depends()], owner: PathOwner, use: Use) -> UsageReport:
@@ -92,7 +93,9 @@ async def report_user_usage(wanted: Annotated[Wanted, Depends()], owner: PathOwn
     return cast(UsageReport, asdict(await use.usage.report(wanted.of(owner))))
 
 
-@router.get("/download/report", summary="Download a usage report", response_class=Response, responses=CSV)
+@router.get(
+    "/download/report", summary="Download a usage report", dependencies=READS, response_class=Response, responses=CSV
+)
 async def download_report(
     wanted: Annotated[Wanted, Depends()],
     shown: Shown,
@@ -104,7 +107,7 @@ async def download_report(
     return await attach(use.usage.lines(ask), columns_of(ask), filename=f"usage-by-{ask.bucket}.{format}")
 
 
-@router.get("/usage/entries", summary="List ledger entries")
+@router.get("/usage/entries", summary="List ledger entries", dependencies=READS)
 async def list_entries(
     request: Request,
     response: Response,
