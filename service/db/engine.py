@@ -227,6 +227,10 @@ async def _guarded(connection: AsyncConnection) -> AsyncIterator[None]:
     except TimeoutError:
         await connection.invalidate()
         raise
+    except DBAPIError as error:
+        if _is_confused(error):
+            await connection.invalidate()
+        raise
 
 
 class _translated:  # noqa: N801  # a with-block, written as a class because it stands on the hot path
@@ -251,9 +255,16 @@ def _is_outage(error: BaseException) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
+    if _is_confused(error):
+        return True
     if state := getattr(error.orig, "sqlstate", None):
         return str(state).startswith(UNAVAILABLE_STATES)
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF in SQLITE_UNAVAILABLE
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
+
+def _is_confused(error: DBAPIError) -> bool:
+    """asyncpg lost track of what its connection is doing, as it does when that is cut at a bad moment."""
+    return type(getattr(error.orig, "__cause__", None)).__name__ == "InternalClientError"

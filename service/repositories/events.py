@@ -27,6 +27,12 @@ async def list_events(connection: AsyncConnection, user_id: int, completion_id: 
     return list(await connection.execute(select(events).where(*mine).order_by(events.c.seq)))
 
 
+async def find_last_row(connection: AsyncConnection, user_id: int, completion_id: int) -> Record | None:
+    """The row (seq, last_seq, data) that holds a completion's newest events."""
+    mine = (events.c.user_id == user_id, events.c.completion_id == completion_id)
+    return (await connection.execute(select(events).where(*mine).order_by(events.c.seq.desc()).limit(1))).first()
+
+
 async def list_watched(connection: AsyncConnection, watches: Sequence[Watch]) -> list[Record]:
     """In one statement for all watches: (user_id, id, over, seq, data), in order of seq.
 

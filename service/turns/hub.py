@@ -37,7 +37,7 @@ class _Follower:
     def watch(self) -> Watch:
         return Watch(self.user_id, self.completion_id, self.position + len(self.found))
 
-    def last(self) -> Event:
+    def unkept(self) -> Event:
         """The end of a turn whose events are not kept: it was not to be stored, or was erased."""
         if not self.erased:
             return Event(self.position + 1, "done", {})
@@ -69,8 +69,8 @@ class Hub:
     ) -> AsyncGenerator[list[Event]]:
         """The events above `after`, in batches, up to the terminal one, or to a reconnect where the worker goes.
 
-        `live` is the turn where the caller has it. An empty batch is a heartbeat. Raises DatabaseUnavailable at the
-        start only: later it is waited for.
+        `live` is the turn where the caller has it. An empty batch is a heartbeat. Whoever has the terminal event
+        already gets it again. While the database is away it is waited for.
         """
         position = max(after, 0)
         if live := live or self._lives.find(user_id, completion_id):
@@ -84,10 +84,7 @@ class Hub:
             yield batch
 
     async def wait(self, user_id: int, completion_id: int) -> bool:
-        """Return when a completion is over, wherever it runs, or not there; False where this worker goes before that.
-
-        Raises DatabaseUnavailable as `follow` does.
-        """
+        """Return when a completion is over, or not there, wherever it runs; False where this worker goes first."""
         last = None
         async for batch in self.follow(user_id, completion_id, after=NOTHING_AFTER):
             last = batch[-1] if batch else last
@@ -100,7 +97,7 @@ class Hub:
             follower.woken.set()
 
     async def _read(self, follower: _Follower) -> AsyncGenerator[list[Event]]:
-        await self._look([follower])
+        await self._look_or_wait([follower])
         loop = asyncio.get_running_loop()
         self._followers.add(follower)
         alarm_seconds = FIRST_HEARTBEAT_SECONDS
@@ -113,7 +110,7 @@ class Hub:
                     if batch[-1].kind in TERMINAL:
                         return
                 elif follower.over:
-                    yield [follower.last()]
+                    yield [await self._find_last(follower)]
                     return
                 elif self._closed:
                     yield [Event(follower.position, "reconnect", {"starting_after": follower.position})]
@@ -137,13 +134,26 @@ class Hub:
         try:
             while self._followers:
                 await asyncio.sleep(POLL_SECONDS)
-                try:
-                    # One that has not taken what was found for it is slow: it gets no more meanwhile.
-                    await self._look([one for one in self._followers if not one.over and not one.found])
-                except EverturnError:
-                    log.warning("the journal could not be read for followers")
+                # One that has not taken what was found for it is slow: it gets no more meanwhile.
+                await self._look_or_wait([one for one in self._followers if not one.over and not one.found])
         finally:
             self._task = None
+
+    async def _find_last(self, follower: _Follower) -> Event:
+        """The terminal event of a turn that is over, with its own number."""
+        try:
+            async with self._database.reading() as connection:
+                row = await events.find_last_row(connection, follower.user_id, follower.completion_id)
+        except EverturnError:
+            return Event(follower.position, "reconnect", {"starting_after": follower.position})
+        return unpack(row.seq, json.loads(row.data))[-1] if row else follower.unkept()
+
+    async def _look_or_wait(self, followers: list[_Follower]) -> None:
+        """Look for what is new; a database that is away is looked at again with the next tick."""
+        try:
+            await self._look(followers)
+        except EverturnError:
+            log.warning("the journal could not be read for followers")
 
     async def _look(self, followers: list[_Follower]) -> None:
         if not followers:

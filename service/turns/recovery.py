@@ -44,6 +44,8 @@ class Recovery:
         self._engine = engine
         self._lease_seconds = lease_seconds
         self._sweeping = asyncio.Lock()
+        # Claimed, and not adopted yet: (user_id, completion id) and epoch.
+        self.held: dict[tuple[int, int], int] = {}
 
     async def sweep(self) -> int:
         """Take over what has lapsed; return how many turns. Raises DatabaseUnavailable."""
@@ -68,12 +70,17 @@ class Recovery:
             claimed = await recovery.claim_lapsed(
                 connection, self._engine.worker, lease_seconds=self._lease_seconds, most=MOST_AT_ONCE
             )
-        for record in claimed:
-            await self._recover(record)
+        self.held = {(record.user_id, record.id): record.epoch for record in claimed}
+        try:
+            await asyncio.gather(*(self._recover(record) for record in claimed))
+        finally:
+            self.held = {}
         return len(claimed)
 
     async def _recover(self, record: Record) -> None:
         live = await self._restore(record)
+        if live is None:
+            return
         turn = live.turn
         if record.cancel_requested_at:
             self._engine.adopt(live, End(cancelled=True))
@@ -107,8 +114,8 @@ class Recovery:
         if await self._database.atomically(write):
             self._engine.adopt(Live(again))
 
-    async def _restore(self, record: Record) -> Live:
-        """The turn as far as the database knows it."""
+    async def _restore(self, record: Record) -> Live | None:
+        """The turn as far as the database knows it; None where it was taken from this worker and ended meanwhile."""
         model = await self._model(record)
         async with self._database.reading() as connection:
             rows = await list_events(connection, record.user_id, record.id)
@@ -140,7 +147,9 @@ class Recovery:
         events = [event for row in rows for event in unpack(row.seq, json.loads(row.data))]
         answer = Answer()
         for event in events:
-            answer.add(event.kind, event.data)  # type: ignore[arg-type]  # a running turn has deltas only
+            if event.kind not in ("text", "reasoning"):
+                return None
+            answer.add(event.kind, event.data)
         return Live(turn, events=events, answer=answer, next_seq=len(events) + 1)
 
     async def _model(self, record: Record) -> Model:

@@ -42,10 +42,10 @@ class Watch:
     async def renew(self) -> None:
         """Hold on to this worker's turns, in one statement for all, and let go of those that it lost."""
         held = [live for live in self._lives if live.begun]
-        if not held:
+        epochs = self._recovery.held | {live.turn.name: live.turn.epoch for live in held}
+        if not epochs:
             return
-        rows = [{"user_id": u, "id": c, "epoch": live.turn.epoch} for live in held for u, c in [live.turn.name]]
-
+        rows = [{"user_id": name[0], "id": name[1], "epoch": epoch} for name, epoch in epochs.items()]
         async with self._database.transaction() as connection:
             kept = await turns.renew_leases(connection, rows, self._lease_seconds)
         for live in held:
