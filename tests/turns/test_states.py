@@ -100,7 +100,6 @@ class Stage:
                 await self.heir.write(LAPSE.format(PAST[self.heir.database.dialect], self.turn.turn.completion_id))
                 await self.take_over()
             case "drain":
-                self.before.set()
                 await self.house.engine.drain(0)
                 await self.take_over()
             case "late":
