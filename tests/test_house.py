@@ -31,8 +31,11 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", 
 CONTEXT = {"AsyncConnection", "Connection", "Database", "Request", "Response", "Engine", "Registry", "Settings"}
 OWNER = {"owner", "owner_id", "user_id", "caller"}
 PURE = re.compile(r"service\.domain\b")
-# Broad excepts by file and function: the outermost edges, where everything must become an answer or a record.
+# Broad excepts by file and function: the outermost edges, where everything must become an answer or a record, and a
+# worker's pulse, without which it loses all its turns.
 BROAD = {
+    ("service/turns/recovery.py", "_take"),
+    ("service/turns/watch.py", "_survive"),
     ("service/turns/engine.py", "_run"),
     ("service/api/middleware.py", "run"),
 }

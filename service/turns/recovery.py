@@ -14,7 +14,7 @@ from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.events import Answer, unpack
 from service.domain.meters import Meters
-from service.errors import UnknownModel, WorkerLost
+from service.errors import DatabaseUnavailable, UnknownModel, WorkerLost
 from service.providers.base import Model
 from service.providers.registry import Registry
 from service.repositories import attempts, recovery
@@ -66,16 +66,27 @@ class Recovery:
             return
 
     async def _claim(self) -> int:
-        async with self._database.transaction() as connection:
-            claimed = await recovery.claim_lapsed(
+        async def write(connection: AsyncConnection) -> list[Record]:
+            return await recovery.claim_lapsed(
                 connection, self._engine.worker, lease_seconds=self._lease_seconds, most=MOST_AT_ONCE
             )
+
+        claimed = await self._database.atomically(write)
         self.held = {(record.user_id, record.id): record.epoch for record in claimed}
         try:
-            await asyncio.gather(*(self._recover(record) for record in claimed))
+            await asyncio.gather(*(self._take(record) for record in claimed))
         finally:
             self.held = {}
         return len(claimed)
+
+    async def _take(self, record: Record) -> None:
+        """One turn that cannot be taken over keeps nobody from the others; its lease lapses again."""
+        try:
+            await self._recover(record)
+        except DatabaseUnavailable:
+            log.warning("completion %s could not be taken over now", record.id)
+        except Exception:
+            log.exception("completion %s could not be taken over", record.id)
 
     async def _recover(self, record: Record) -> None:
         live = await self._restore(record)

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from time import monotonic
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.errors import EverturnError
@@ -46,11 +49,22 @@ class Watch:
         if not epochs:
             return
         rows = [{"user_id": name[0], "id": name[1], "epoch": epoch} for name, epoch in epochs.items()]
-        async with self._database.transaction() as connection:
-            kept = await turns.renew_leases(connection, rows, self._lease_seconds)
+
+        async def write(connection: AsyncConnection) -> set[turns.Name]:
+            return await turns.renew_leases(connection, rows, self._lease_seconds)
+
+        kept = await self._database.atomically(write)
         for live in held:
             if live.turn.name not in kept and live.outcome is None:
                 live.stop("taken")
+
+    async def sweep(self) -> int:
+        """Take over what has lapsed; return how many turns.
+
+        Its own leases are renewed first: a worker that slept goes on with what nobody has taken meanwhile.
+        """
+        await self.renew()
+        return await self._recovery.sweep()
 
     async def listen(self) -> None:
         """Stop the turns here that somebody wants stopped, and take over at once what nobody holds."""
@@ -61,27 +75,21 @@ class Watch:
             if live and signal.cancelled:
                 live.stop("cancelled")
         if any(signal.free for signal in signals):
-            await self._recovery.sweep()
+            await self.sweep()
 
     async def _hold(self) -> None:
         while True:
-            try:
-                await self.renew()
-            except EverturnError:
-                log.warning("leases could not be renewed")
+            await _survive(self.renew, "leases could not be renewed")
             await asyncio.sleep(self._lease_seconds / 3)
 
     async def _listen(self) -> None:
         swept = float("-inf")
         while True:
-            try:
-                if monotonic() - swept >= self._lease_seconds / 3:
-                    await self._recovery.sweep()
-                    swept = monotonic()
-                await self.listen()
-                await self._tidy()
-            except EverturnError:
-                log.warning("lapsed turns could not be looked for")
+            if monotonic() - swept >= self._lease_seconds / 3:
+                swept = monotonic()
+                await _survive(self.sweep, "lapsed turns could not be looked for")
+            await _survive(self.listen, "signals could not be read")
+            await _survive(self._tidy, "old idempotency keys could not be removed")
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _tidy(self) -> None:
@@ -90,3 +98,13 @@ class Watch:
             async with self._database.transaction() as connection:
                 await claims.purge_claims(connection, hours=CLAIM_HOURS)
             self._tidied = monotonic()
+
+
+async def _survive(work: Callable[[], Awaitable[object]], failed: str) -> None:
+    """Whatever goes wrong, the pulse goes on: without it a worker loses all its turns."""
+    try:
+        await work()
+    except EverturnError:
+        log.warning(failed)
+    except Exception:
+        log.exception(failed)

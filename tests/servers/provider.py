@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
-PATIENCE = 20.0
+from tests.patience import until
+
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\nconnection: close\r\n\r\n"
 
 
@@ -64,10 +65,11 @@ class Plan:
 
     async def asked(self, times: int = 1) -> list[Call]:
         """The calls, once so many have come."""
-        deadline = time.monotonic() + PATIENCE
-        while len(self.calls) < times:
-            assert time.monotonic() < deadline, f"{self.question}: asked {len(self.calls)} times, not {times}"
-            await asyncio.sleep(0.005)
+
+        async def enough() -> bool:
+            return len(self.calls) >= times
+
+        await until(enough, f"{self.question} to be asked {times} times")
         return self.calls
 
 
@@ -151,7 +153,7 @@ def provider() -> Iterator[Provider]:
     try:
         yield made
     finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -1,9 +1,7 @@
 """Steps that the tests of two workers share: open a stream, leave it, take it up again."""
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,7 +13,6 @@ from tests.servers.provider import Plan
 # Comments are the connection's, not the stream's.
 HEARTBEAT = b": still here\n\n"
 DONE = b"data: [DONE]\n\n"
-PATIENCE = 20.0
 
 
 @dataclass
@@ -83,14 +80,6 @@ def last_seq(data: bytes) -> int:
 def text_of(data: bytes) -> str:
     """The answer as far as a stream tells it."""
     return "".join(json.loads(line[6:])["token"] for line in data.decode().split("\n") if '{"token"' in line)
-
-
-async def until(found: Callable[[], Awaitable[object]], what: str) -> None:
-    """Return when something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not await found():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        await asyncio.sleep(0.02)
 
 
 def p95(values: list[float]) -> float:
