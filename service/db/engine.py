@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.domain.words import fold
 from service.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ def _sqlite(url: URL, synchronous: str) -> AsyncEngine:
 def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None
+        add_functions(connection)
         cursor = connection.cursor()
         for pragma in (
             "journal_mode = WAL",
@@ -217,6 +219,11 @@ def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
+
+
+def add_functions(connection: Any, _record: object = None) -> None:
+    """What SQLite's triggers call, on a new connection: see migrations/versions/2026_11_25_search.py."""
+    connection.create_function("search_words", 1, fold, deterministic=True)
 
 
 @asynccontextmanager

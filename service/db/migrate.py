@@ -1,19 +1,23 @@
 """The schema's version: bringing a database to it, and refusing to serve on another."""
 
+import asyncio
 import os
 from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from service.db.backfill import fill_search
 from service.db.engine import Database, async_url
 from service.errors import Unavailable
 
-SCHEMA = "2026_11_25_ledger"
+SCHEMA = "2026_11_25_search"
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision, creating an embedded one. Not to be called where an event loop runs.
+    """Bring the database to a revision, creating an embedded one, and fill what is new from what was there.
+
+    Not to be called where an event loop runs. What is killed while it fills goes on there the next time.
 
     Raises Unavailable where the database has a schema that this version does not know.
     """
@@ -24,6 +28,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         # Talks are nobody else's to read; SQLite gives its -wal and -shm files the same mode.
         os.close(os.open(path, os.O_CREAT, 0o600))
     _command("upgrade", url, revision)
+    if revision == "head":
+        asyncio.run(_fill(url))
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -47,6 +53,14 @@ async def verify_schema(database: Database) -> None:
         raise Unavailable(
             f"The database's schema is {found or 'empty'}, this version needs {SCHEMA}: run `everturn migrate`."
         )
+
+
+async def _fill(url: str) -> None:
+    database = Database(url, pool=1)
+    try:
+        await fill_search(database)
+    finally:
+        await database.close()
 
 
 def _command(name: str, url: str, *arguments: str) -> None:

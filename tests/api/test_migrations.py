@@ -18,7 +18,7 @@ def test_up_check_down_and_up_again(empty_database_url: str) -> None:
     for _ in range(2):
         upgrade(empty_database_url)
         check(empty_database_url)
-        assert tables(empty_database_url) == set(metadata.tables)
+        assert {name for name in tables(empty_database_url) if not name.startswith("search_")} == set(metadata.tables)
         upgrade(empty_database_url)
         downgrade(empty_database_url)
         assert tables(empty_database_url) == set()
