@@ -6,12 +6,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import asyncpg  # type: ignore[import-untyped]  # it ships none
 from sqlalchemy.engine import URL, make_url
@@ -35,6 +37,7 @@ class Postgres:
 
     address: URL
     log: Path | None = None
+    control: Callable[..., None] | None = None
 
     def url(self, name: str) -> str:
         """The `postgresql://` URL of a database."""
@@ -48,6 +51,15 @@ class Postgres:
     def drop(self, name: str) -> None:
         """Remove a database together with the connections to it."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def restart(self, how: Literal["fast", "immediate"]) -> None:
+        """Stop it, `fast` by ending its connections or `immediate` as in a crash, and start it on the same port.
+
+        Raises PostgresError; a server that somebody else runs is not restarted.
+        """
+        if self.control is None:
+            raise PostgresError("This server is somebody else's.")
+        self.control("-m", how, "-w", "restart")
 
     def execute(self, statement: str) -> None:
         """Run one statement outside a transaction; in a thread, so that a running event loop does not matter."""
@@ -86,7 +98,8 @@ def postgres(*, durable: bool = True, settings: Mapping[str, str] | None = None)
         error.add_note(f"The server's folder is kept: {folder}")
         raise
     try:
-        yield Postgres(URL.create("postgresql", SUPERUSER, host="127.0.0.1", port=port, database="postgres"), log)
+        address = URL.create("postgresql", SUPERUSER, host="127.0.0.1", port=port, database="postgres")
+        yield Postgres(address, log, partial(_run, binaries / "pg_ctl", "-D", data, "-l", log))
     finally:
         _run(binaries / "pg_ctl", "-D", data, "-m", "fast" if durable else "immediate", "-w", "stop")
         shutil.rmtree(folder, ignore_errors=True)
