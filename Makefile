@@ -10,7 +10,7 @@ export UV_PROJECT_ENVIRONMENT = .venv
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate test check bench format lock clean uv install
+.PHONY: help run migrate test check bench torture format lock clean uv install
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,12 +28,15 @@ test: uv ## run the tests, on SQLite and on a Postgres that they bring themselve
 check: uv ## lint, types, floors and ceilings
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy service tests bench migrations
+	$(RUN) mypy service tests bench torture migrations
 	$(RUN) lint-imports
 	$(RUN) pytest -q tests/test_house.py
 
 bench: uv ## measure against two bare floors on this machine
 	$(RUN) python -m bench $(ARGS)
+
+torture: uv ## kill, freeze and cut it under load, and reconcile what everybody saw
+	$(RUN) python -m torture $(ARGS)
 
 format: uv ## sort imports and format the code
 	$(RUN) ruff check --fix-only --select I .
@@ -44,7 +47,7 @@ lock: uv ## write uv.lock anew after a change of pyproject.toml
 
 clean: ## remove what these commands installed and cached; ./data stays
 	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find service tests bench migrations -name __pycache__ -type d -prune -exec rm -rf {} +
+	find service tests bench torture migrations -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Inexact: what the tests need stays installed. The model on this machine has wheels for the common platforms only.
 install: uv

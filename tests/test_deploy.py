@@ -200,7 +200,7 @@ def test_service_is_not_open_to_the_network() -> None:
 def test_make_lists_its_commands() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     listed = subprocess.run(["make"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    for target in ("run", "test", "check", "bench", "format", "lock", "clean", "migrate"):
+    for target in ("run", "test", "check", "bench", "torture", "format", "lock", "clean", "migrate"):
         assert re.search(rf"^make {target} +\w", listed, re.MULTILINE), f"make does not list {target}"
 
 

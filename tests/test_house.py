@@ -49,7 +49,7 @@ def read(folder: str) -> list[Module]:
 
 
 SERVICE = read("service")
-OTHERS = read("tests") + read("bench")
+OTHERS = read("tests") + read("bench") + read("torture")
 MIGRATIONS = read("migrations")
 ALL = SERVICE + OTHERS + MIGRATIONS
 
