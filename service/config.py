@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     breaker_seconds: float = Field(10, gt=0, le=600, description="For how long at first; up to eight times that.")
     report_timeout: float = Field(10, gt=0, le=3600, description="Seconds that one usage report may take.")
     max_body_bytes: int = Field(2_000_000, ge=1_000, description="Largest request body.")
+    max_import_bytes: int = Field(2_000_000_000, ge=1_000, description="Largest import, packed and unpacked.")
     lease_seconds: int = Field(30, ge=3, le=600, description="How long a worker's hold on a turn lasts unrenewed.")
     drain_seconds: int = Field(20, ge=0, le=600, description="Grace for running turns at shutdown.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Browser origins let in, by commas.")

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from service import __version__, logs
 from service.adapters import build_registry
 from service.api import describe, errors
 from service.api.deps import Services
-from service.api.middleware import EXPOSED, Edge, Guard
+from service.api.middleware import EXPOSED, Edge, Guard, Upload
 from service.api.rest import (
     branches,
     chat,
@@ -23,6 +24,7 @@ from service.api.rest import (
     keys,
     messages,
     models,
+    porting,
     prompts,
     system,
     usage,
@@ -47,7 +49,9 @@ from service.turns.watch import Watch
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
+from service.usecases.exports import Exports
 from service.usecases.folding import Folding
+from service.usecases.imports import Imports
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
@@ -63,6 +67,7 @@ ROUTERS = (
     docs,
     models,
     users,
+    porting,
     keys,
     conversations,
     branches,
@@ -85,6 +90,8 @@ class Core:
     claims: Claims
     users: Users
     keys: Keys
+    imports: Imports
+    exports: Exports
 
     async def close(self) -> None:
         await self.database.close()
@@ -112,7 +119,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _add_edge(app: FastAPI, settings: Settings) -> None:
     """What every request passes before the routes; what is added last is the outermost."""
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes)
+    imported = Upload("POST", re.compile("/users/[^/]+/import"), settings.max_import_bytes)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, uploads=(imported,))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -167,7 +175,9 @@ def build_core(settings: Settings) -> Core:
     cursors = Cursors(derive(pepper, "cursors"))
     pager, claims = Pager(cursors), Claims(database)
     users = Users(database, ids, pager, claims)
-    return Core(database, ids, cursors, pager, claims, users, Keys(database, ids, pager, claims=claims, pepper=pepper))
+    keys = Keys(database, ids, pager, claims=claims, pepper=pepper)
+    imports = Imports(database, ids, settings.data_dir, most_bytes=settings.max_import_bytes)
+    return Core(database, ids, cursors, pager, claims, users, keys, imports, Exports(database))
 
 
 def database_url(settings: Settings) -> str:
@@ -181,6 +191,8 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
     return Services(
         users=core.users,
         keys=core.keys,
+        imports=core.imports,
+        exports=core.exports,
         conversations=Conversations(core.database, core.ids, core.pager, claims),
         messages=Messages(core.database, core.ids, core.pager, claims),
         completions=Completions(core.database, core.pager, engine),

@@ -18,6 +18,8 @@ from service.turns.hub import Hub
 from service.usecases.catalog import Catalog
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
+from service.usecases.exports import Exports
+from service.usecases.imports import Imports
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
@@ -35,6 +37,8 @@ class Services:
 
     users: Users
     keys: Keys
+    imports: Imports
+    exports: Exports
     conversations: Conversations
     messages: Messages
     completions: Completions

@@ -70,6 +70,7 @@ _RESPONSES: dict[int, dict[str, Any]] = {
     415: _documented("The body is not JSON."),
     422: _documented("The request does not fit; `detail` says where.", Invalid),
     429: _documented("A limit is used up; `Retry-After` says when to come back."),
+    507: _documented("The disk is full; nothing was kept."),
     503: _documented("Not available now; `Retry-After` says when to come back."),
 }
 

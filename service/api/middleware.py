@@ -2,7 +2,9 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from time import perf_counter
+from typing import NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -117,18 +119,34 @@ class _Exchange:
         )
 
 
+class Upload(NamedTuple):
+    """A route whose body goes to the disk as it comes, and may be larger than others."""
+
+    method: str
+    path: re.Pattern[str]
+    most: int
+
+
 class Guard:
     """Pure ASGI middleware inside of CORS, so that browsers may read these refusals too: what no route should see."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, uploads: Sequence[Upload] = ()) -> None:
         self._app = app
         self._most = max_body_bytes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Guarded(scope, receive, send, self._most).run(self._app)
+        await _Guarded(scope, receive, send, self._room(scope)).run(self._app)
+
+    def _room(self, scope: Scope) -> int:
+        """How large this request's body may be: what goes to the disk as it comes has more room."""
+        method, path = scope["method"], scope["path"]
+        return next(
+            (one.most for one in self._uploads if one.method == method and one.path.fullmatch(path)), self._most
+        )
 
 
 class _Guarded:

@@ -73,8 +73,7 @@ class Imports:
     async def receive(self, chunks: AsyncIterator[bytes]) -> BinaryIO:
         """Put an upload on the disk, in a file without a name. Raises BodyTooLarge, StorageFull."""
         with ExitStack() as stack:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            upload = stack.enter_context(TemporaryFile(dir=self._folder))
+            upload = stack.enter_context(TemporaryFile(dir=self._room()))
             size, block = 0, bytearray()
             async for chunk in chunks:
                 size += len(chunk)
@@ -87,6 +86,14 @@ class Imports:
             await _write(upload, block)
             stack.pop_all()
             return upload
+
+    def _room(self) -> Path | None:
+        """The data directory, or the system's for passing files where that one cannot be made."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            return None
+        return self._folder
 
     async def run(self, user_id: int, upload: BinaryIO, name: str = "") -> AsyncGenerator[Outcome | Summary]:
         """Import an upload, each conversation in a transaction of its own; the outcomes in order, a summary last.
@@ -150,11 +157,14 @@ class Imports:
         here = _Here(user_id, conversation_id, talk, order)
         ids = dict(zip(missing, await self._ids.take("message", len(missing)), strict=True))
         made = await asyncio.to_thread(_messages, here, ids, stood)
-        async with self._database.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             if known:
                 await _grow(connection, here, made=made, ids=ids, stood=stood)
             else:
                 await _begin(connection, here, made=made, ids=ids)
+
+        await self._database.atomically(work)
         return {**told, "outcome": "updated" if known else "imported", "conversation_id": conversation_id}
 
 

@@ -79,6 +79,10 @@ EXPECTED: dict[str, Row] = {
     "DELETE /users/{user_id}/conversations/{conversation_id}": below_user(204),
     "GET /users/{user_id}/messages": below_user(),
     "GET /users/{user_id}/completions": below_user(),
+    "GET /users/{user_id}/export": below_user(),
+    "POST /users/{user_id}/import": below_user(
+        200, {"id": "{unique}", "mapping": {"m": {"message": {"content": "Hi"}}}}
+    ),
     "GET /conversations": any_key(),
     "POST /conversations": any_key(201, {"title": "New"}),
     "POST /conversation": any_key(201, {"messages": [{"role": "user", "content": "Hello?"}]}),

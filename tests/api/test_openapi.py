@@ -56,9 +56,11 @@ def test_each_operation_tells_all_that_a_caller_needs(path: str, method: str) ->
     if "{" in path:
         assert "404" in replies
     if "requestBody" in operation:
-        assert {"413", "415"} <= set(replies)
-        [body] = operation["requestBody"]["content"].values()
-        assert example_of(body["schema"]), "Give the body's model an example."
+        assert "413" in replies
+        [(kind, body)] = operation["requestBody"]["content"].items()
+        if kind == "application/json":
+            assert "415" in replies
+            assert example_of(body["schema"]), "Give the body's model an example."
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
