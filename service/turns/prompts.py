@@ -1,5 +1,7 @@
 """What the model of a stored turn is asked, read back from the database."""
 
+from collections.abc import Set
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
@@ -19,6 +21,14 @@ async def read_prompt(database: Database, turn: Turn) -> tuple[list[Line], int]:
         talk = await conversations.find_conversation(connection, turn.user_id, turn.conversation_id or 0)
     lines = assemble((Line(row.role, row.content) for row in rows), talk.system_prompt if talk else None)
     return fit(lines, window_for(turn.model.max_tokens, turn.call.max_tokens)) if rows else ([], 0)
+
+
+async def find_running(database: Database, turn: Turn, *, besides: Set[int] = frozenset()) -> int | None:
+    """The last completion before the turn that has not ended yet, none of `besides`. Raises DatabaseUnavailable."""
+    async with database.reading() as connection:
+        rows = await branch_before(connection, turn)
+    running = [row.completion_id for row in rows if row.status == "in_progress" and row.completion_id not in besides]
+    return running[-1] if running else None
 
 
 async def branch_before(connection: AsyncConnection, turn: Turn) -> list[Record]:

@@ -23,7 +23,7 @@ from service.turns.ending import End, entry_row, ids_of
 from service.turns.engine import Engine
 from service.turns.live import Live, Turn
 from service.turns.opening import Sampling, attempt_row, call_of
-from service.turns.prompts import branch_before, read_prompt
+from service.turns.prompts import find_running, read_prompt
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Recovery:
         if record.cancel_requested_at:
             self._engine.adopt(live, End(cancelled=True))
         elif record.status == "queued":
-            self._engine.adopt(Live(replace(turn, waits_for=await self._predecessor(turn))))
+            self._engine.adopt(Live(replace(turn, waits_for=await find_running(self._database, turn))))
         elif await self._is_lost(record, live):
             self._engine.adopt(live, End(error=WorkerLost(facts=ids_of(turn))))
         else:
@@ -178,12 +178,3 @@ class Recovery:
             except UnknownModel:
                 log.warning("a fallback model is not there any more")
         return tuple(found)
-
-    async def _predecessor(self, turn: Turn) -> int | None:
-        """The completion that a queued turn waits for; None where its place is free already."""
-        if turn.message_id is None:
-            return None
-        async with self._database.reading() as connection:
-            rows = await branch_before(connection, turn)
-        running = [row.completion_id for row in rows if row.status == "in_progress"]
-        return running[-1] if running else None

@@ -23,7 +23,7 @@ from service.turns.hub import Hub
 from service.turns.journal import RETRY_SECONDS, Journal
 from service.turns.live import Live, Turn
 from service.turns.opening import attempt_row, fall_back, left_out
-from service.turns.prompts import read_prompt
+from service.turns.prompts import find_running, read_prompt
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -132,11 +132,15 @@ class Runner:
         log.info("attempt %s of completion %s after %s", again.attempt, again.completion_id, failure.kind)
 
     async def _take_turn(self, live: Live) -> None:
-        """Wait until the turn before this one is over, then begin. Raises Taken."""
-        turn = live.turn
-        if turn.waits_for is not None:
-            before = turn.waits_for
-            await self._patiently(lambda: self._hub.wait(turn.user_id, before))
+        """Wait until every turn before this one is over, then begin. Raises Taken.
+
+        The one that it `waits_for` may itself have waited, and been cancelled: then those before that run still.
+        """
+        turn, over, before = live.turn, set[int](), live.turn.waits_for
+        while before is not None:
+            await self._hub.wait(turn.user_id, before)
+            over.add(before)
+            before = await self._patiently(lambda: find_running(self._database, turn, besides=over))
         lines, dropped = await self._patiently(lambda: read_prompt(self._database, turn))
         await _whole(self._begin_waiting(live, _asked(turn, lines, dropped)))
 

@@ -88,7 +88,7 @@ class House:
                 model=MODEL,
                 lines=line,
                 prompt=line,
-                sampling=Sampling(temperature=0.5),
+                sampling=Sampling(temperature=0.5, max_tokens=100),
                 streamed=streamed,
                 branch=branch,
                 waits_for=waits_for,
