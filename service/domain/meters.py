@@ -21,6 +21,9 @@ class Meters:
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
+    def __add__(self, other: "Meters") -> "Meters":
+        return Meters(*(getattr(self, name) + getattr(other, name) for name in Meters.__slots__))
+
     @property
     def total_input_tokens(self) -> int:
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
@@ -61,6 +64,21 @@ class Cost:
     nano: int | None
     source: str
     version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one call or several used and cost; `counted_by` is `provider`, `partial` or `estimated`."""
+
+    meters: Meters = Meters()
+    cost: Cost = Cost(0, "none")
+    counted_by: str = "estimated"
+
+    def __add__(self, other: "Use") -> "Use":
+        """Both together, under the other's name. What has a part without a price has none."""
+        nanos = (self.cost.nano, other.cost.nano)
+        nano = None if None in nanos else sum(one for one in nanos if one is not None)
+        return Use(self.meters + other.meters, Cost(nano, other.cost.source, other.cost.version), other.counted_by)
 
 
 def to_nano(dollars: Decimal) -> int:

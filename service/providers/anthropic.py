@@ -6,7 +6,7 @@ from typing import Any
 from service.domain.meters import Meters
 from service.providers import wire
 from service.providers.adapter import Adapter, Fold, Voice, WireError
-from service.providers.base import Call, ChatMessage, Ending, FinishReason, Piece
+from service.providers.base import Call, ChatMessage, Counted, Ending, FinishReason, Piece
 from service.providers.openai import auth_headers, custom_headers
 from service.providers.parameters import sentence
 from service.providers.sse import parse
@@ -122,13 +122,20 @@ class MessageFold:
             self._note_start(event["message"])
             # Only a first guess; a stream that loses its `message_delta` has no output count.
             self._usage.pop("output_tokens", None)
+            self._count(pieces)
         elif kind == "message_delta":
             self._note_end(event["delta"])
             self._note_usage(event.get("usage"))
+            self._count(pieces)
         elif kind == "message_stop":
             self.done = True
         elif kind == "error" or event.get("error"):
             raise WireError(event.get("error") or {"type": "api_error"})
+
+    def _count(self, pieces: list[Piece]) -> None:
+        """Say what was counted so far, in case that the rest does not come."""
+        if meters := read_usage({"output_tokens": 0, **self._usage}):
+            pieces.append(Counted(meters, "output_tokens" in self._usage))
 
     def _feed_block(self, block: dict[str, Any], pieces: list[Piece]) -> None:
         if text := block.get("text"):

@@ -81,7 +81,15 @@ class Ending:
     warnings: tuple[str, ...] = ()
 
 
-Piece = Delta | Ending
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the provider has counted so far. `whole` says that the output is in it."""
+
+    meters: Meters
+    whole: bool
+
+
+Piece = Delta | Ending | Counted
 
 FailureKind = Literal[
     "rate_limited",  # 429

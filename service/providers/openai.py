@@ -5,7 +5,7 @@ from typing import Any
 
 from service.domain.meters import Meters
 from service.providers.adapter import Adapter, Fold, Voice, WireError
-from service.providers.base import Call, Ending, FinishReason, Piece
+from service.providers.base import Call, Counted, Ending, FinishReason, Piece
 from service.providers.parameters import sentence
 from service.providers.sse import parse
 from service.providers.transport import Endpoint
@@ -89,6 +89,8 @@ class ChatFold:
             self._note_origin(chunk)
         if usage := chunk.get("usage"):
             self._usage = usage
+            if meters := read_usage(usage):
+                pieces.append(Counted(meters, "completion_tokens" in usage))
         if choices := chunk.get("choices"):
             self._feed_choice(choices, "delta", pieces)
 

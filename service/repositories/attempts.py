@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.recordset import encode, insert_rows
 from service.db.tables import attempts, completions, ledger_entries
 from service.db.types import now
+from service.domain.meters import Cost, Meters, Use
 from service.repositories.turn_statements import ATTEMPT, ENTRY
 from service.repositories.turns import Row
 
@@ -51,6 +52,17 @@ async def count_lost(connection: AsyncConnection, user_id: int, completion_id: i
     mine = (attempts.c.user_id == user_id, attempts.c.completion_id == completion_id)
     query = select(func.count()).select_from(attempts).where(*mine, attempts.c.error_kind == "worker_lost")
     return int((await connection.execute(query)).scalar_one())
+
+
+async def read_spent(connection: AsyncConnection, user_id: int, completion_id: int) -> Use:
+    """What the ended attempts of a completion were charged, all together."""
+    entry = ledger_entries.c
+    mine = (entry.user_id == user_id, entry.completion_id == completion_id, entry.revision == 0)
+    query = select(*(entry[name] for name in Meters.__slots__), entry.cost_nano).where(*mine)
+    spent = Use()
+    for *meters, nano in await connection.execute(query):
+        spent += Use(Meters(*meters), Cost(nano, "none"))
+    return spent
 
 
 def _held(attempt: Row, epoch: int) -> tuple[ColumnElement[bool], ...]:

@@ -60,7 +60,7 @@ ANSWER = ("user_id", "id", "completion_id", "content", "reasoning", "status", "m
 ATTEMPT_END = ("user_id", "completion_id", "number", "status", "upstream_id", "error_kind", "error_detail")
 ENTRY = (
     "user_id", "id", "completion_id", "attempt", "conversation_id", "key_id", "model", "provider", *METERS,
-    "cost_nano", "price_source", "price_version", "provenance",
+    "cost_nano", "price_source", "price_version", "provenance", "error_kind",
 )  # fmt: skip
 
 # The same as `running`, but for finding a row by its key: the index of the running ones is full of ended ones.

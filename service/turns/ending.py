@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain.events import Event
 from service.domain.history import Line, estimate_prompt, estimate_tokens
-from service.domain.meters import Cost, Meters, to_dollars
+from service.domain.meters import Meters, Use, to_dollars
 from service.domain.text import clean
 from service.errors import EverturnError, ProviderRefused, ProviderUnavailable, WorkerLost
 from service.providers.base import Ending, ProviderFailure
@@ -82,9 +82,8 @@ class Closing:
 def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]) -> Closing:
     """How a turn is to be recorded. `pending` are its events that were not given to the journal yet."""
     turn = live.turn
-    meters, provenance = _meters(live, end)
-    cost = registry.cost(turn.model, meters, datetime.now(UTC))
-    outcome = _outcome(live, end, meters, cost)
+    use = use_of(live, end, registry)
+    outcome = _outcome(live, end, live.spent + use)
     tail = [*pending, *_tail(live, end, outcome)]
     answer = {
         "user_id": turn.user_id,
@@ -101,12 +100,12 @@ def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]
         answer=answer if turn.message_id else None,
         attempt=_attempt(live, end) if ran else None,
         events=event_row(turn, tail) if turn.message_id else None,
-        entry=entry_row(turn, meters, cost, provenance=provenance) if ran else None,
+        entry=entry_row(turn, use, error_kind=_error_kind(end)) if ran else None,
     )
     return Closing(finish, tail, end.error)
 
 
-def entry_row(turn: Turn, meters: Meters, cost: Cost, *, provenance: str) -> dict[str, Any]:
+def entry_row(turn: Turn, use: Use, *, error_kind: str | None) -> dict[str, Any]:
     """The ledger entry of the turn's present attempt."""
     return {
         "user_id": turn.user_id,
@@ -117,11 +116,12 @@ def entry_row(turn: Turn, meters: Meters, cost: Cost, *, provenance: str) -> dic
         "key_id": turn.key_id,
         "model": turn.model.id,
         "provider": turn.model.provider,
-        **_fields(meters),
-        "cost_nano": cost.nano,
-        "price_source": cost.source,
-        "price_version": cost.version,
-        "provenance": provenance,
+        **_fields(use.meters),
+        "cost_nano": use.cost.nano,
+        "price_source": use.cost.source,
+        "price_version": use.cost.version,
+        "provenance": use.counted_by,
+        "error_kind": error_kind,
     }
 
 
@@ -130,18 +130,30 @@ def usage_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
     return {name: outcome[name] for name in Meters.__slots__} | {"cost_usd": to_dollars(outcome["cost_nano"])}
 
 
+def use_of(live: Live, end: End, registry: Registry) -> Use:
+    """What the present attempt used, and who says so. A call that used nothing costs nothing."""
+    meters, counted_by = _meters(live, end)
+    if meters == Meters():
+        return Use(counted_by=counted_by)
+    return Use(meters, registry.cost(live.turn.model, meters, datetime.now(UTC)), counted_by)
+
+
 def _meters(live: Live, end: End) -> tuple[Meters, str]:
-    """What was used, and who says so. Where a provider sent no usage it is estimated; a call refused used nothing."""
+    """What was used, and who counted. Where a provider has not counted it is estimated; a call refused used nothing."""
     if end.ending and end.ending.meters and _is_sane(end.ending.meters):
         return end.ending.meters, "provider"
-    if not live.answer and not end.ending:
+    counted = live.counted if live.counted and _is_sane(live.counted.meters) else None
+    if counted and counted.whole:
+        return counted.meters, "partial"
+    if not live.answer and not end.ending and not counted:
         return Meters(), "estimated"
-    prompt = [Line(message.role, message.content) for message in live.turn.call.messages]
     written = estimate_tokens(live.answer.content)
     thought = estimate_tokens(live.answer.reasoning_content or "")
-    return Meters(
-        input_tokens=estimate_prompt(prompt), output_tokens=written + thought, reasoning_tokens=thought
-    ), "estimated"
+    output = Meters(output_tokens=written + thought, reasoning_tokens=thought)
+    if counted:
+        return counted.meters + output, "partial"
+    prompt = [Line(message.role, message.content) for message in live.turn.call.messages]
+    return output + Meters(input_tokens=estimate_prompt(prompt)), "estimated"
 
 
 def _is_sane(meters: Meters) -> bool:
@@ -149,7 +161,14 @@ def _is_sane(meters: Meters) -> bool:
     return all(0 <= getattr(meters, name) <= MOST_TOKENS for name in Meters.__slots__)
 
 
-def _outcome(live: Live, end: End, meters: Meters, cost: Cost) -> dict[str, Any]:
+def _error_kind(end: End) -> str | None:
+    """How the attempt failed; None where it did not."""
+    if end.failure:
+        return end.failure.kind
+    return end.error.code if end.error else None
+
+
+def _outcome(live: Live, end: End, use: Use) -> dict[str, Any]:
     turn = live.turn
     warnings = (*turn.warnings, *(end.ending.warnings if end.ending else ()))
     return {
@@ -162,8 +181,8 @@ def _outcome(live: Live, end: End, meters: Meters, cost: Cost) -> dict[str, Any]
         "error_detail": end.error.detail[:1000] if end.error else None,
         "warnings": list(warnings),
         "attempt_count": turn.attempt,
-        **_fields(meters),
-        "cost_nano": cost.nano,
+        **_fields(use.meters),
+        "cost_nano": use.cost.nano,
         "first_token_ms": _since(live, live.first_token),
         "duration_ms": _since(live, monotonic()),
     }

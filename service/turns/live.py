@@ -7,8 +7,9 @@ from time import monotonic
 from typing import Any, Literal
 
 from service.domain.events import TERMINAL, Answer, Event, EventKind
+from service.domain.meters import Use
 from service.errors import EverturnError
-from service.providers.base import Call, Ending, Model, Piece
+from service.providers.base import Call, Counted, Ending, Model, Piece
 
 # Why a run is stopped: its user wants that; its worker goes, with something said already, or before that; it is not
 # this worker's any more.
@@ -46,7 +47,10 @@ class Turn:
 
 @dataclass(eq=False, slots=True)
 class Live:
-    """The run of a turn. Events are `pending` until they are journalled, then `events`, which alone are shown."""
+    """The run of a turn. Events are `pending` until they are journalled, then `events`, which alone are shown.
+
+    `counted` is what the provider said of the present attempt, `spent` what the attempts before it used.
+    """
 
     turn: Turn
     events: list[Event] = field(default_factory=list)
@@ -56,6 +60,8 @@ class Live:
     started: float = field(default_factory=monotonic)
     first_token: float | None = None
     next_seq: int = 1
+    counted: Counted | None = None
+    spent: Use = field(default_factory=Use)
     outcome: Mapping[str, Any] | None = None
     error: EverturnError | None = None
     begun: bool = False
@@ -73,9 +79,12 @@ class Live:
 
     def hear(self, batch: list[Piece]) -> Ending | None:
         """The next pieces of the answer; returns its ending when that is among them."""
-        if self.first_token is None:
-            self.first_token = monotonic()
         for piece in batch:
+            if isinstance(piece, Counted):
+                self.counted = piece
+                continue
+            if self.first_token is None:
+                self.first_token = monotonic()
             if isinstance(piece, Ending):
                 return piece
             self.answer.add(piece.kind, piece.text)

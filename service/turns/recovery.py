@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.events import Answer, unpack
-from service.domain.meters import Meters
+from service.domain.meters import Use
 from service.errors import DatabaseUnavailable, UnknownModel, WorkerLost
 from service.providers.base import Model
 from service.providers.registry import Registry
@@ -100,7 +99,7 @@ class Recovery:
         elif await self._is_lost(record, live):
             self._engine.adopt(live, End(error=WorkerLost(facts=ids_of(turn))))
         else:
-            await self._run_again(turn)
+            await self._run_again(live)
 
     async def _is_lost(self, record: Record, live: Live) -> bool:
         """What was not to be stored cannot be asked again: nobody has the question any more."""
@@ -111,11 +110,11 @@ class Recovery:
         # This attempt is lost as well.
         return lost + 1 >= MOST_LOST
 
-    async def _run_again(self, turn: Turn) -> None:
+    async def _run_again(self, live: Live) -> None:
+        turn = live.turn
         entry_id = (await self._ids.take("ledger"))[0]
         again = replace(turn, attempt=turn.attempt + 1, entry_id=entry_id)
-        cost = self._registry.cost(turn.model, Meters(), datetime.now(UTC))
-        entry = entry_row(turn, Meters(), cost, provenance="estimated")
+        entry = entry_row(turn, Use(), error_kind="worker_lost")
 
         async def write(connection: AsyncConnection) -> bool:
             return await attempts.begin_attempt(
@@ -123,13 +122,14 @@ class Recovery:
             )
 
         if await self._database.atomically(write):
-            self._engine.adopt(Live(again))
+            self._engine.adopt(Live(again, spent=live.spent))
 
     async def _restore(self, record: Record) -> Live | None:
         """The turn as far as the database knows it; None where it was taken from this worker and ended meanwhile."""
         model = await self._model(record)
         async with self._database.reading() as connection:
             rows = await list_events(connection, record.user_id, record.id)
+            spent = await attempts.read_spent(connection, record.user_id, record.id)
         others: dict[str, Any] = record.parameters
         sampling = Sampling(
             record.temperature,
@@ -161,7 +161,7 @@ class Recovery:
             if event.kind not in ("text", "reasoning"):
                 return None
             answer.add(event.kind, event.data)
-        return Live(turn, events=events, answer=answer, next_seq=len(events) + 1)
+        return Live(turn, events=events, answer=answer, spent=spent, next_seq=len(events) + 1)
 
     async def _model(self, record: Record) -> Model:
         try:

@@ -6,19 +6,17 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
-from service.domain.meters import Meters
 from service.errors import DatabaseUnavailable
 from service.providers.base import ChatMessage, Ending, Model, ProviderFailure
 from service.providers.registry import Registry
 from service.repositories.attempts import begin_attempt, begin_waiting
-from service.turns.ending import entry_row
+from service.turns.ending import End, entry_row, use_of
 from service.turns.hub import Hub
 from service.turns.journal import RETRY_SECONDS, Journal
 from service.turns.live import Live, Turn
@@ -115,20 +113,19 @@ class Runner:
     async def _begin_attempt(self, live: Live, failure: ProviderFailure, model: Model) -> None:
         """Record the failed attempt and the next one. Raises Taken."""
         before = live.turn
-        meters = Meters()
-        cost = self._registry.cost(before.model, meters, datetime.now(UTC))
+        use = use_of(live, End(failure=failure), self._registry)
         turn = before if model is before.model else fall_back(before, model)
         entry_id = (await self._patiently(lambda: self._ids.take("ledger")))[0]
         again = replace(turn, attempt=before.attempt + 1, entry_id=entry_id)
         ended = {"status": "failed", "error_kind": failure.kind, "error_detail": failure.detail[:1000]}
-        entry = entry_row(before, meters, cost, provenance="estimated")
+        entry = entry_row(before, use, error_kind=failure.kind)
 
         async def write(connection: AsyncConnection) -> bool:
             return await begin_attempt(connection, attempt_row(again), ended=ended, entry=entry, epoch=before.epoch)
 
         if not await self._patiently(lambda: self._database.atomically(write)):
             raise Taken
-        live.turn = again
+        live.turn, live.spent, live.counted = again, live.spent + use, None
         log.info("attempt %s of completion %s after %s", again.attempt, again.completion_id, failure.kind)
 
     async def _take_turn(self, live: Live) -> None:

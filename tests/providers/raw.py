@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.providers.adapter import Adapter
-from service.providers.base import Call, ChatMessage, Delta, Ending, Piece, Provider, Timeouts
+from service.providers.base import Call, ChatMessage, Counted, Delta, Ending, Piece, Provider, Timeouts
 from service.providers.transport import BASE_HEADERS, Endpoint
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[bool | None]]
@@ -167,7 +167,7 @@ async def collect(adapter: Provider, call: Call) -> tuple[str, str, Ending]:
     ending = pieces.pop()
     assert isinstance(ending, Ending)
     deltas = [piece for piece in pieces if isinstance(piece, Delta)]
-    assert len(deltas) == len(pieces)
+    assert len(deltas) == sum(not isinstance(piece, Counted) for piece in pieces)
     assert all(delta.text for delta in deltas)
     said = {kind: "".join(delta.text for delta in deltas if delta.kind == kind) for kind in ("text", "reasoning")}
     return said["text"], said["reasoning"], ending

@@ -73,7 +73,7 @@ async def test_single_bytes_with_crlf_comments_and_many_data_lines(raw: RawServe
 async def test_one_batch_for_each_read(raw: RawServer, make_openai: MakeAdapter) -> None:
     raw.play(chunked(b"".join(CHAT)))
     batches = [batch async for batch in make_openai().run(make_call())]
-    assert [len(batch) for batch in batches] == [3]
+    assert [len(batch) for batch in batches] == [4]  # three deltas or endings, and a count
 
 
 CASES: list[tuple[Script, FailureKind, str]] = [
