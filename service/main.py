@@ -18,6 +18,7 @@ from service.api.middleware import EXPOSED, Edge, Guard, Upload
 from service.api.rest import (
     branches,
     chat,
+    compare,
     completions,
     conversations,
     docs,
@@ -47,6 +48,7 @@ from service.turns.recovery import Recovery
 from service.turns.running import Retries
 from service.turns.watch import Watch
 from service.usecases.catalog import Catalog
+from service.usecases.comparisons import Comparisons
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.exports import Exports
@@ -76,6 +78,7 @@ ROUTERS = (
     completions,
     prompts,
     usage,
+    compare,
 )
 
 
@@ -188,6 +191,7 @@ def database_url(settings: Settings) -> str:
 def build_services(settings: Settings, core: Core, registry: Registry, engine: Engine) -> Services:
     """The use cases of one worker."""
     claims = core.claims
+    turns = Turns(core.database, registry, engine, claims)
     return Services(
         users=core.users,
         keys=core.keys,
@@ -196,7 +200,8 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         conversations=Conversations(core.database, core.ids, core.pager, claims),
         messages=Messages(core.database, core.ids, core.pager, claims),
         completions=Completions(core.database, core.pager, engine),
-        turns=Turns(core.database, registry, engine, claims),
+        turns=turns,
+        comparisons=Comparisons(core.database, core.ids, registry, claims=claims, begin=turns.begin),
         claims=claims,
         registry=registry,
         catalog=Catalog(registry, core.cursors),

@@ -16,6 +16,7 @@ from service.turns.claims import Claims
 from service.turns.engine import Engine
 from service.turns.hub import Hub
 from service.usecases.catalog import Catalog
+from service.usecases.comparisons import Comparisons
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.exports import Exports
@@ -43,6 +44,7 @@ class Services:
     messages: Messages
     completions: Completions
     turns: Turns
+    comparisons: Comparisons
     claims: Claims
     catalog: Catalog
     models: Models

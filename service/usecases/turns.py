@@ -5,13 +5,11 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
-from service.domain.claims import Claim
 from service.domain.history import MOST_MESSAGES, Line, assemble, fit, window_for
 from service.domain.titles import title_of
 from service.domain.tree import Position
@@ -20,49 +18,14 @@ from service.providers.base import Model
 from service.providers.registry import Registry
 from service.repositories import conversations, messages
 from service.repositories.events import Record
+from service.turns.asking import Accepted, Request
 from service.turns.claims import Claims
 from service.turns.engine import Engine
-from service.turns.live import Live
-from service.turns.opening import Branch, Opening, Sampling, left_out
+from service.turns.opening import Branch, Opening, left_out
 
-ANY_SAMPLING = Sampling()
 TRIES = 50
 BUSY = "The conversation is being answered: wait for the answer, or say `on_conflict`."
 CHANGED = "The conversation changed meanwhile; read it and send again."
-
-OnConflict = Literal["reject", "queue", "interrupt", "branch"]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A turn that is asked for. Without a conversation a new one is made, unless `stored` is off.
-
-    `model` None is the conversation's, or the default one; `fallbacks` None are those of the model. `parent_id` None is
-    the active leaf. Without `lines` the message `parent_id` is answered, once more if it has an answer.
-    """
-
-    user_id: int
-    key_id: int
-    lines: tuple[Line, ...]
-    model: str | None = None
-    conversation_id: int | None = None
-    parent_id: int | None = None
-    sampling: Sampling = ANY_SAMPLING
-    streamed: bool = False
-    stored: bool = True
-    on_conflict: OnConflict = "reject"
-    fallbacks: tuple[str, ...] | None = None
-    claim: Claim | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A turn that is in the database. `live` is there where it was begun now; `replayed` where it had been before."""
-
-    user_id: int
-    completion_id: int
-    live: Live | None = None
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,9 @@ EXPECTED: dict[str, Row] = {
     "POST /models/{model_id:path}/completions": any_key(201, {"prompt": "Hello?"}),
     "POST /completions": owned(201, {"model": OPENAI, "prompt": "Hello?", "conversation_id": "{conversation_id}"}),
     "POST /completions/{provider}": owned(201, {**CHAT, "conversation_id": "{conversation_id}"}),
+    "POST /compare-providers": owned(
+        201, {"models": [OPENAI, OPENAI], "messages": CHAT["messages"], "conversation_id": "{conversation_id}"}
+    ),
     "DELETE /completions/{completion_id}": Row(401, 204, 404, 204),
     "GET /usage": any_key(),
     "GET /usage/entries": any_key(),

@@ -25,7 +25,7 @@ from service.api.sse import SSE
 from service.domain.callers import Caller
 from service.domain.claims import Claim
 from service.domain.history import Line
-from service.usecases.turns import Request
+from service.turns.asking import Request
 
 router = APIRouter(
     tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)

@@ -12,10 +12,10 @@ from service.api.deps import Services
 from service.api.idempotency import mark
 from service.domain.events import Event
 from service.errors import Conflict, EverturnError, WorkerLost, find_error
+from service.turns.asking import Accepted
 from service.turns.ending import usage_of
 from service.turns.live import Live
 from service.usecases.completions import Detail
-from service.usecases.turns import Accepted
 
 NAMES = ("conversation_id", "message_id", "model", "provider")
 
@@ -41,17 +41,22 @@ async def stream(accepted: Accepted, use: Services) -> Response:
 
 async def folded(accepted: Accepted, use: Services) -> Response:
     """201 with the whole answer once it is committed. Raises the turn's own error where it failed."""
+    return _created(await answer(accepted, use))
+
+
+async def answer(accepted: Accepted, use: Services) -> dict[str, Any]:
+    """The whole answer once it is committed. Raises the turn's own error where it failed."""
     if live := accepted.live:
         await live.finished.wait()
         if live.error:
             raise live.error
         if live.outcome is not None:
-            return _created(_of_live(live))
+            return _of_live(live)
     # It was begun by another request, or went on at another worker.
     user_id, completion_id = accepted.user_id, accepted.completion_id
     if not await use.hub.wait(user_id, completion_id):
         raise WorkerLost("This worker stops; the turn goes on at another.", facts={"completion_id": completion_id})
-    return _created(_of_record(await use.completions.get(user_id, completion_id)))
+    return _of_record(await use.completions.get(user_id, completion_id))
 
 
 def names(live: Live) -> dict[str, Any]:

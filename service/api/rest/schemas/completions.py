@@ -104,6 +104,27 @@ class RegenerateIn(TurnBase):
     stream: bool = False
 
 
+class CompareIn(SamplingIn):
+    """One question for several models. Without a `conversation_id` it is the first of a new conversation."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "models": ["gpt-5-mini", "claude-haiku-4-5"],
+                "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            }
+        }
+    )
+
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)]
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=10)]
+    temperature: Temperature | None = 0.7
+    max_tokens: MaxTokens | None = 1000
+    conversation_id: Id | None = None
+    parent_id: Id | None = None
+    store: bool = True
+
+
 class UsageOut(BaseModel):
     """Disjoint meters in tokens, but for reasoning_tokens, which are part of output_tokens."""
 
