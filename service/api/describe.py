@@ -30,6 +30,9 @@ TAGS = {
     "keys": "The secrets that callers hold. A key gives no more than it has.",
     "conversations": "Trees of messages with an active branch.",
     "messages": "The nodes of conversations, without asking a model.",
+    "search": "Ranked full text search over one's messages.",
+    "files": "Attachments, stored by their content.",
+    "usage": "What was used and what it cost: reports, ledger entries, and the same as files.",
     "completions": "Asking models, and the records of what was asked: each has its text, attempts and ledger entries.",
 }
 TEXT = """A chat backend: it keeps conversations, asks language models and accounts for what they use.

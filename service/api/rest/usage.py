@@ -23,7 +23,12 @@ router = APIRouter(tags=["usage"], route_class=StrictRoute, responses=responses(
 READS = [Depends(allow("read"))]
 Use = Annotated[Services, Depends(services)]
 Shown = Annotated[int | None, Depends(sight)]
-CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "The table."}}
+TABLE = (
+    "start,end,model,requests,errors,unpriced,input_tokens,cache_read_tokens,cache_write_tokens,output_tokens,"
+    "reasoning_tokens,cost_usd\r\n"
+    "2026-11-25T00:00:00+00:00,2026-11-26T00:00:00+00:00,gpt-5-mini,12,0,0,4810,0,0,950,0,0.0031025\r\n"
+)
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"example": TABLE}}, "description": "The table."}}
 
 
 def recent(moment: datetime) -> datetime:
