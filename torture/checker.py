@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from torture.checks import accounts, answers, liveness, prompts, streams, turns
+from torture.checks import accounts, answers, liveness, prompts, rollups, streams, turns
 from torture.evidence import Evidence, Fault, Finding
 
-CHECKS = (turns, answers, streams, prompts, accounts, liveness)
+CHECKS = (turns, answers, streams, prompts, accounts, rollups, liveness)
 # In Jepsen's words as far as they go: diverged is read twice and not the same, misordered a prompt that is no history.
 KINDS = ("lost", "duplicated", "unexpected", "stuck", "gap", "diverged", "misordered", "unaccounted")
 

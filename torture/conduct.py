@@ -39,7 +39,7 @@ async def run(plan: Plan, folder: Path) -> None:
             url = f"http://127.0.0.1:{front.port}"
             people = await torture(plan, crew, database, front=front, admin=admin, folder=folder)
             await settle(database)
-            rows = await database.fetch("SELECT user_id, id FROM completions ORDER BY id")
+            (rows,) = await database.snapshot("SELECT user_id, id FROM completions ORDER BY id")
             names = [(int(row[0]), int(row[1])) for row in rows]
             keys = {person.id: person.key for person in people}
             await read_back(url, keys, names, path=folder / "readings.jsonl")
@@ -103,7 +103,7 @@ async def settle(database: Sqlite | Postgres) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SETTLE_SECONDS
     while loop.time() < deadline:
-        ((running,),) = await database.fetch(databases.UNFINISHED)
+        (((running,),),) = await database.snapshot(databases.UNFINISHED)
         if not running:
             return
         await asyncio.sleep(0.5)

@@ -15,6 +15,8 @@ from sqlalchemy.engine import make_url
 from tests.servers import postgres as servers
 from torture.plan import POOL, Kind
 
+METERS = "input_tokens cache_read_tokens cache_write_tokens output_tokens reasoning_tokens cost_nano"
+SUMS = f"requests errors unpriced {METERS}"
 # What the checker reads, by table. Columns are named, so that one which is missing is noticed.
 COLUMNS = {
     "conversations": "user_id id title system_prompt active_leaf_id message_count",
@@ -24,8 +26,15 @@ COLUMNS = {
     " reasoning_tokens cost_nano epoch",
     "attempts": "user_id completion_id number provider upstream_model status error_kind",
     "events": "user_id completion_id seq last_seq data",
-    "ledger_entries": "user_id id completion_id attempt kind model provider input_tokens cache_read_tokens"
-    " cache_write_tokens output_tokens reasoning_tokens cost_nano provenance",
+    "ledger_entries": "user_id id completion_id attempt kind key_id model provider input_tokens cache_read_tokens"
+    " cache_write_tokens output_tokens reasoning_tokens cost_nano provenance error_kind second",
+    "usage_rollups": f"user_id span start model provider key_id {SUMS}",
+    "usage_deltas": f"user_id start model provider key_id {SUMS}",
+}
+# `second` is when an entry was made, in seconds since 1970.
+SECOND = {
+    "sqlite": "created_at / 1000000",
+    "postgres": "CAST(floor(extract(epoch FROM created_at)) AS BIGINT)",
 }
 UNFINISHED = "SELECT count(*) FROM completions WHERE status IN ('queued', 'in_progress')"
 SETTINGS = {"max_connections": "120", "deadlock_timeout": "200ms"}
@@ -43,8 +52,8 @@ class Store(Protocol):
     def port(self) -> int | None:
         """Where it listens, if it does."""
 
-    async def fetch(self, query: str) -> list[tuple[Any, ...]]:
-        """What a query gives, read beside the workers."""
+    async def snapshot(self, *queries: str) -> list[list[tuple[Any, ...]]]:
+        """What the queries give, all at one moment, read beside the workers."""
 
 
 @contextmanager
@@ -70,9 +79,10 @@ class Sqlite:
     def url(self, port: int | None = None) -> str:  # noqa: ARG002  # a file is reached directly
         return f"sqlite:///{self.path}"
 
-    async def fetch(self, query: str) -> list[tuple[Any, ...]]:
+    async def snapshot(self, *queries: str) -> list[list[tuple[Any, ...]]]:
         with closing(self._connect()) as connection:
-            return connection.execute(query).fetchall()
+            connection.execute("BEGIN")
+            return [connection.execute(query).fetchall() for query in queries]
 
     async def lock(self, seconds: float) -> None:
         """Keep every writer out for a while, as another program's long transaction would."""
@@ -109,17 +119,18 @@ class Postgres:
         address = make_url(self._server.url("torture"))
         return (address.set(port=port) if port else address).render_as_string(hide_password=False)
 
-    async def fetch(self, query: str) -> list[tuple[Any, ...]]:
+    async def snapshot(self, *queries: str) -> list[list[tuple[Any, ...]]]:
         connection = await asyncpg.connect(self.url(), timeout=10)
         try:
-            return [tuple(row) for row in await connection.fetch(query)]
+            async with connection.transaction(isolation="repeatable_read"):
+                return [[tuple(row) for row in await connection.fetch(query)] for query in queries]
         finally:
             await connection.close()
 
     async def terminate(self, chance: random.Random) -> int:
         """End some or all of the workers' connections, as an administrator does; return how many."""
         most = chance.choice((1, 3, POOL * 4))
-        rows = await self.fetch(
+        (rows,) = await self.snapshot(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
             f" WHERE application_name = 'everturn' ORDER BY (state = 'active') DESC, random() LIMIT {most}) AS them"
         )
@@ -132,10 +143,13 @@ class Postgres:
 
 async def dump(database: Store, folder: Path) -> None:
     """Write every row that the checker reads to `folder`, a file of JSON lines for each table."""
+    queries = []
     for table, names in COLUMNS.items():
-        columns = names.split()
-        rows = await database.fetch(f"SELECT {', '.join(columns)} FROM {table}")
-        write_rows(folder / f"{table}.jsonl", columns, rows)
+        chosen = [SECOND[database.kind] if name == "second" else name for name in names.split()]
+        queries.append(f"SELECT {', '.join(chosen)} FROM {table}")
+    found = await database.snapshot(*queries)
+    for (table, names), rows in zip(COLUMNS.items(), found, strict=True):
+        write_rows(folder / f"{table}.jsonl", names.split(), rows)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

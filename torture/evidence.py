@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from torture.ledgers import read
-from torture.rows import Attempt, Completion, Conversation, Entry, Journalled, Message
+from torture.rows import Attempt, Completion, Conversation, Entry, Journalled, Message, Usage
 
 T = TypeVar("T")
 # Of the service itself: what libraries complain of at the end of a process is no turn's.
@@ -119,6 +119,8 @@ class Evidence:
     attempts: list[Attempt] = field(default_factory=list)
     events: list[Journalled] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    rollups: list[Usage] = field(default_factory=list)
+    deltas: list[Usage] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
@@ -198,6 +200,8 @@ def load(folder: Path) -> Evidence:
         "attempts": Attempt,
         "events": Journalled,
         "ledger_entries": Entry,
+        "usage_rollups": Usage,
+        "usage_deltas": Usage,
         "readings": Reading,
     }
     rows: dict[str, list[Any]] = {
@@ -209,6 +213,8 @@ def load(folder: Path) -> Evidence:
         exchanges=_joined(Exchange, client, "send", "heard", "n"),
         calls=_joined(Call, provider, "call", "end", "call"),
         entries=rows.pop("ledger_entries"),
+        rollups=rows.pop("usage_rollups"),
+        deltas=rows.pop("usage_deltas"),
         faults=[_made(Fault, line) for line in nemesis if line["what"] == "fault"],
         exits=[_made(Exit, line) for line in nemesis if line["what"] == "exit"],
         alarms=[alarm for log in sorted(folder.glob("worker-*/service.log")) for alarm in _alarms(log)],

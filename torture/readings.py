@@ -33,7 +33,7 @@ async def read_back(url: str, keys: Mapping[int, str], completions: list[tuple[i
 async def _read(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> dict[str, Any]:
     status, record = await _get(session, url, headers)
     _, stream = await _get(session, f"{url}/stream", headers)
-    after = dice(url).randint(0, max(0, stream.count("\n\n") - 2))
+    after = dice(url).randint(0, max(0, stream.count("\n\n") - 1))
     _, tail = await _get(session, f"{url}/stream?starting_after={after}", headers)
     record = json.loads(record) if status == 200 else {}
     return {"status": status, "record": record, "stream": stream, "after": after, "tail": tail}

@@ -82,6 +82,7 @@ class Entry:
     completion_id: int
     attempt: int
     kind: str
+    key_id: int | None
     model: str
     provider: str
     input_tokens: int
@@ -91,3 +92,26 @@ class Entry:
     reasoning_tokens: int
     cost_nano: int | None
     provenance: str
+    error_kind: str | None
+    second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A row of the rollups, or one that is still to be folded into them, which has no `span`."""
+
+    user_id: int
+    start: int
+    model: str
+    provider: str
+    key_id: int
+    requests: int
+    errors: int
+    unpriced: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_nano: int
+    span: int = 0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 NUL = "\0"
@@ -98,8 +98,9 @@ def _openai(speech: Speech) -> Iterator[Frame]:
 
 def _anthropic(speech: Speech) -> Iterator[Frame]:
     count = speech.count
-    start = {"input_tokens": 1, "output_tokens": 1} if count else None
-    yield Frame(_event("message_start", message={"id": speech.id, "usage": start}))
+    begun = replace(count, output=0, reasoning=0) if count else None
+    start = {"usage": _anthropic_usage(begun) | {"output_tokens": 1}} if begun else {}
+    yield Frame(_event("message_start", message={"id": speech.id} | start), count=begun)
     if speech.thinks:
         yield Frame(_event("content_block_start", index=0, content_block={"type": "thinking", "thinking": ""}))
         delta = {"type": "thinking_delta", "thinking": speech.thought()}

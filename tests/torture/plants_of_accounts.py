@@ -135,3 +135,15 @@ def the_record_and_the_ledger_differ(evidence: Evidence) -> None:
 def an_attempt_has_no_row(evidence: Evidence) -> None:
     row, _ = acknowledged(evidence)
     swap(evidence.attempts, next(one for one in evidence.attempts if one.completion_id == row.id))
+
+
+@planted("unaccounted", "the rollup")
+def an_entry_is_not_rolled_up(evidence: Evidence) -> None:
+    rows = evidence.rollups or evidence.deltas
+    rows[0] = replace(rows[0], output_tokens=rows[0].output_tokens + 1)
+
+
+@planted("unaccounted", "its entries [")
+def the_record_costs_something_else(evidence: Evidence) -> None:
+    row = next(row for row in evidence.completions if row.cost_nano)
+    swap(evidence.completions, row, replace(row, cost_nano=(row.cost_nano or 0) + 1))

@@ -62,12 +62,24 @@ def _usage(evidence: Evidence, row: Completion) -> Iterator[Finding]:
     summed = {name: sum(getattr(entry, name) for entry in entries) for name in METERS}
     if usage(row) != summed:
         yield Finding("unaccounted", f"completion {row.id} used {usage(row)}, its entries say {summed}")
-    counts = [call.count for call in evidence.calls_of[row.max_tokens or 0] if call.count]
+    costs = [entry.cost_nano for entry in entries]
+    if row.cost_nano != (None if None in costs else sum(one or 0 for one in costs)):
+        yield Finding("unaccounted", f"completion {row.id} cost {row.cost_nano}, its entries {costs}")
+    counts = [_meters(call.count) for call in evidence.calls_of[row.max_tokens or 0] if call.count]
+    for entry in entries:
+        yield from _told(entry, counts)
     last = max(entries, key=lambda entry: entry.attempt)
-    meters = {name: getattr(last, name) for name in METERS}
-    if last.provenance == "provider" and meters not in [_meters(count) for count in counts]:
-        yield Finding("unaccounted", f"entry {last.id} has {meters}, which the provider never told")
-    yield from _received(evidence, row, last, meters)
+    yield from _received(evidence, row, last, {name: getattr(last, name) for name in METERS})
+
+
+def _told(entry: Entry, counts: list[dict[str, int]]) -> Iterator[Finding]:
+    """What is said to be the provider's count is; where it told a part, the input at least."""
+    names = {"provider": METERS, "partial": METERS[:3]}.get(entry.provenance, ())
+    meters = {name: getattr(entry, name) for name in names}
+    if meters not in [{name: count[name] for name in names} for count in counts] and names:
+        yield Finding(
+            "unaccounted", f"entry {entry.id} ({entry.provenance}) has {meters}, which the provider never told"
+        )
 
 
 def _received(evidence: Evidence, row: Completion, last: Entry, meters: dict[str, int]) -> Iterator[Finding]:
