@@ -2,6 +2,7 @@
 
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -53,6 +54,31 @@ def migrate() -> None:
     from service import commands
 
     typer.echo(f"The database is at {commands.migrate()}.", err=True)
+
+
+@app.command("import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help="ChatGPT's .zip, .json files, .ndjson, folders of them, or -.")],
+    user: User,
+) -> None:
+    """Import conversations from ChatGPT, Open WebUI or Everturn; prints a JSON line an item, and a summary a file."""
+    from service import porting_commands
+
+    if not porting_commands.import_files(files, user, tell=typer.echo):
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_user(
+    user: User,
+    form: Annotated[
+        Literal["ndjson", "chatgpt"], typer.Option("--format", help="Our own lines, or ChatGPT's list.")
+    ] = ("ndjson"),
+) -> None:
+    """Print everything of a user."""
+    from service import porting_commands
+
+    porting_commands.export_user(user, form, sys.stdout.buffer)
 
 
 @app.command()

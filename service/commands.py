@@ -137,7 +137,7 @@ def create_key(wish: KeyWish) -> NewKey:
     async def work(core: Core) -> NewKey:
         expires = None if wish.days is None else datetime.now(UTC) + timedelta(days=wish.days)
         draft = KeyDraft(wish.name, wish.kind, _scopes(wish), expires)
-        return await core.keys.create((await _find(core, wish.user)).id, draft, None)
+        return await core.keys.create((await find_user(core, wish.user)).id, draft, None)
 
     return run_core(work)
 
@@ -146,7 +146,7 @@ def list_keys(user: str, limit: int) -> list[Key]:
     """The newest keys of a user."""
 
     async def work(core: Core) -> list[Key]:
-        return (await core.keys.page((await _find(core, user)).id, Ask(0, limit))).items
+        return (await core.keys.page((await find_user(core, user)).id, Ask(0, limit))).items
 
     return run_core(work)
 
@@ -187,7 +187,7 @@ def _scopes(wish: KeyWish) -> tuple[Scope, ...]:
     return chosen or (SCOPES if wish.kind == "admin" else DEFAULT_SCOPES)
 
 
-async def _find(core: Core, user: str) -> User:
+async def find_user(core: Core, user: str) -> User:
     """A user by number or by name."""
     if user.isascii() and user.isdigit():
         return await core.users.get(int(user))

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from service.domain.keys import parse_token
+from tests.porting import samples
+from tests.porting.house import comparable
+from tests.porting.samples import file_of
 
 HEAVY = ("aiohttp", "alembic", "anthropic", "fastapi", "openai", "pydantic", "sqlalchemy", "uvicorn")
 
@@ -18,9 +21,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "EVERTURN_DATA_DIR": str(tmp_path / "data"), "EVERTURN_LOCAL_MODEL": "off"}
 
 
-def everturn(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def everturn(environment: dict[str, str], *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.cli", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=environment, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -80,3 +85,38 @@ def test_the_api_is_described_without_a_database(environment: dict[str, str], tm
     described = json.loads(everturn(environment, "openapi").stdout)
     assert "/users/{user_id}" in described["paths"]
     assert not (tmp_path / "data").exists()
+
+
+def test_conversations_go_in_and_out_by_files_and_pipes(environment: dict[str, str], tmp_path: Path) -> None:
+    for name in ("ada", "bob"):
+        assert everturn(environment, "users", "create", "--username", name).returncode == 0
+    folder = tmp_path / "chatgpt"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"conversations-{number:03}.json").write_bytes(file_of(samples.chatgpt(f"c-{number}")))
+    (folder / "user.json").write_text("{}")
+    done = everturn(environment, "import", str(folder), "--user", "ada")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line["item"]["outcome"] for line in lines if "item" in line] == ["imported", "imported"]
+    export = everturn(environment, "export", "--user", "ada").stdout
+    listed = json.loads(everturn(environment, "export", "--user", "ada", "--format", "chatgpt").stdout)
+    assert [one["id"] for one in listed] == ["c-0", "c-1"]
+    assert everturn(environment, "export", "--user", "bob", "--format", "chatgpt").stdout == "[]\n"
+    done = everturn(environment, "import", "-", "--user", "bob", given=export)
+    assert json.loads(done.stdout.splitlines()[-1])["summary"]["outcomes"] == {"imported": 2, "skipped": 1}
+    again = everturn(environment, "export", "--user", "bob").stdout
+    assert comparable(again.encode()) == comparable(export.encode())
+
+
+@pytest.mark.parametrize("content", ["<html>", None])
+def test_an_import_that_fails_says_so_with_its_exit_code(
+    environment: dict[str, str], tmp_path: Path, content: str | None
+) -> None:
+    everturn(environment, "users", "create", "--username", "ada")
+    path = tmp_path / "file.json"
+    if content is not None:
+        path.write_text(content)
+    done = everturn(environment, "import", str(path), "--user", "ada")
+    assert done.returncode == 1
+    assert '"failed"' in done.stdout if content else "No such file" in done.stderr
