@@ -14,6 +14,7 @@ from service.db.engine import Database, is_rollback
 from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns
+from service.repositories.recovery import release
 from service.repositories.turns import Begin, Finish, Flush, Row, Written
 from service.turns.live import Live, Turn
 
@@ -66,6 +67,8 @@ class Journal:
         self._task: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._urgent = False
+        # Begins that were refused although their commit may have come through: (user_id, id, epoch).
+        self._doubtful: list[Row] = []
         self.down = False
 
     async def warm_up(self) -> None:
@@ -152,7 +155,8 @@ class Journal:
                 # Nothing is wrong with the work: somebody else's transaction won.
                 await asyncio.sleep(random.uniform(0.0, ROLLBACK_SECONDS))
             else:
-                return await self._settle(work, written)
+                await self._settle(work, written)
+                return await self._clear_doubts()
 
     async def _commit(self, work: _Work) -> Written:
         flush = Flush(
@@ -188,6 +192,7 @@ class Journal:
                     written = await self._commit(work)
                 except DatabaseUnavailable as error:
                     if attempt >= BEGIN_RETRIES:
+                        self._doubtful += [_hold(begin) for begin, _ in work.begins]
                         work = _refuse_begins(work, error)
                     if not work:
                         break
@@ -196,9 +201,21 @@ class Journal:
                     break
                 else:
                     await self._settle(work, written)
+                    await self._clear_doubts()
                     break
         finally:
             self.down = False
+
+    async def _clear_doubts(self) -> None:
+        """Give up the refused turns that are there after all: who asks again with the same key finds them running."""
+        if not self._doubtful:
+            return
+        doubtful, self._doubtful = self._doubtful, []
+        try:
+            async with self._database.transaction() as connection:
+                await release(connection, doubtful)
+        except DatabaseUnavailable:
+            self._doubtful += doubtful
 
     async def _settle(self, work: _Work, written: Written) -> None:
         """Tell those who wait. Only what the database took is shown: another worker may have taken a turn over."""
@@ -221,6 +238,10 @@ class Journal:
                 return await turns.find_held(connection, turn.name, turn.epoch)
         except DatabaseUnavailable:
             return False
+
+
+def _hold(begin: Begin) -> Row:
+    return {name: begin.completion[name] for name in ("user_id", "id", "epoch")}
 
 
 def event_row(turn: Turn, events: Sequence[Event]) -> Row:

@@ -31,6 +31,8 @@ class Watch:
         self._lease_seconds = lease_seconds
         self._tasks: list[asyncio.Task[None]] = []
         self._tidied = monotonic()
+        self._blind = False
+        self._trusts_from = float("-inf")
 
     def start(self) -> None:
         self._tasks = [
@@ -61,10 +63,11 @@ class Watch:
     async def sweep(self) -> int:
         """Take over what has lapsed; return how many turns.
 
-        Its own leases are renewed first: a worker that slept goes on with what nobody has taken meanwhile.
+        Its own leases are renewed first: a worker that slept goes on with what nobody has taken meanwhile. After the
+        database was away, everybody is given the time to do that: then a lapsed lease says nothing about its worker.
         """
         await self.renew()
-        return await self._recovery.sweep()
+        return 0 if monotonic() < self._trusts_from else await self._recovery.sweep()
 
     async def listen(self) -> None:
         """Stop the turns here that somebody wants stopped, and take over at once what nobody holds."""
@@ -79,7 +82,7 @@ class Watch:
 
     async def _hold(self) -> None:
         while True:
-            await _survive(self.renew, "leases could not be renewed")
+            await self._survive(self.renew, "leases could not be renewed")
             await asyncio.sleep(self._lease_seconds / 3)
 
     async def _listen(self) -> None:
@@ -87,9 +90,9 @@ class Watch:
         while True:
             if monotonic() - swept >= self._lease_seconds / 3:
                 swept = monotonic()
-                await _survive(self.sweep, "lapsed turns could not be looked for")
-            await _survive(self.listen, "signals could not be read")
-            await _survive(self._tidy, "old idempotency keys could not be removed")
+                await self._survive(self.sweep, "lapsed turns could not be looked for")
+            await self._survive(self.listen, "signals could not be read")
+            await self._survive(self._tidy, "old idempotency keys could not be removed")
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _tidy(self) -> None:
@@ -99,12 +102,17 @@ class Watch:
                 await claims.purge_claims(connection, hours=CLAIM_HOURS)
             self._tidied = monotonic()
 
-
-async def _survive(work: Callable[[], Awaitable[object]], failed: str) -> None:
-    """Whatever goes wrong, the pulse goes on: without it a worker loses all its turns."""
-    try:
-        await work()
-    except EverturnError:
-        log.warning(failed)
-    except Exception:
-        log.exception(failed)
+    async def _survive(self, work: Callable[[], Awaitable[object]], failed: str) -> None:
+        """Whatever goes wrong, the pulse goes on: without it a worker loses all its turns."""
+        try:
+            await work()
+        except EverturnError:
+            self._blind = True
+            log.warning(failed)
+        except Exception:
+            log.exception(failed)
+        else:
+            if self._blind:
+                self._blind = False
+                self._trusts_from = monotonic() + self._lease_seconds / 2
+                await self._survive(self.renew, "leases could not be renewed")
