@@ -115,6 +115,21 @@ def reprice(
     typer.echo(ledger_commands.describe_repricing(ledger_commands.reprice(since, until=until, model=model, dry=dry)))
 
 
+@app.command()
+def limit(
+    what: Annotated[Literal["all", "key", "user"], typer.Argument(help="All together, one key or one user.")],
+    settings: Annotated[
+        list[str],
+        typer.Argument(help="day=5 week=20 month=50 (dollars), requests=60 tokens=9000 (a minute), streams=4"),
+    ],
+    number: Annotated[int, typer.Option(min=0, help="The key's or the user's number.")] = 0,
+) -> None:
+    """Set budgets and limits; `day=` takes one away."""
+    from service import ledger_commands
+
+    ledger_commands.limit(what, number, settings)
+
+
 @users.command("create")
 def create_user(
     username: Annotated[str, typer.Option(help="Unique, whatever its case.")],

@@ -1,14 +1,26 @@
 """What the command line does with the ledger: prove it, and correct it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from service.adapters import build_registry
 from service.commands import load_settings, run_core
-from service.domain.meters import to_dollars
+from service.domain.meters import to_dollars, to_nano
+from service.errors import Unprocessable
 from service.main import Core
 from service.turns.claims import Claims
 from service.usecases.audit import Audit, Proof, Repriced, Repricing
 from service.usecases.models import Models
+
+ALLOWED = {
+    "day": "day_nano",
+    "week": "week_nano",
+    "month": "month_nano",
+    "requests": "requests_minute",
+    "tokens": "tokens_minute",
+    "streams": "streams",
+}
 
 
 def verify(*, rebuild: bool) -> Proof:
@@ -33,6 +45,32 @@ def reprice(since: datetime, *, until: datetime | None, model: str | None, dry: 
         return await Audit(core.database, core.ids).reprice(wish, registry)
 
     return run_core(work)
+
+
+def limit(scope: str, subject_id: int, settings: Sequence[str]) -> None:
+    """Set budgets and limits, each as `name=value`. Raises Unprocessable for what cannot be."""
+    try:
+        values = dict(_setting(one) for one in settings)
+    except (KeyError, ValueError, ArithmeticError):
+        raise Unprocessable(f"Say {', '.join(f'{name}=…' for name in ALLOWED)} with numbers from 0 up.") from None
+    if (scope == "all") != (subject_id == 0):
+        raise Unprocessable("A key or a user is named with --number, all together without it.")
+
+    async def work(core: Core) -> None:
+        await core.users.limit(scope, subject_id, values=values)
+
+    run_core(work)
+
+
+def _setting(text: str) -> tuple[str, int | None]:
+    name, _, value = text.partition("=")
+    column = ALLOWED[name]
+    if not value:
+        return column, None
+    amount = to_nano(Decimal(value)) if column.endswith("_nano") else int(value)
+    if not 0 <= amount < (2**63 if column.endswith("_nano") else 2**31):
+        raise ValueError(value)
+    return column, amount
 
 
 def describe_proof(proof: Proof) -> str:

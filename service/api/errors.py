@@ -93,6 +93,9 @@ def respond(error: EverturnError, request_id: str | None = None) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    quota = error.facts.get("quota")
+    if isinstance(quota, dict) and isinstance(quota["limit"], int):
+        headers |= {f"RateLimit-{name.title()}": str(quota[name]) for name in ("limit", "remaining", "reset")}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="everturn"'
     return answer(error.status, problem(error, request_id), headers)

@@ -15,6 +15,7 @@ from service.repositories import recovery, turns
 from service.turns.ending import End, close_turn, from_failure, ids_of, stopped
 from service.turns.hub import Hub
 from service.turns.journal import Journal
+from service.turns.limits import Limits
 from service.turns.live import Live, Lives
 from service.turns.opening import Opening, open_turn
 from service.turns.running import Retries, Runner, Taken
@@ -47,6 +48,7 @@ class Engine:
         chosen = retries or Retries()
         self._runner = Runner(database, ids, registry, journal=self._journal, hub=self.hub, retries=chosen)
         self._running: dict[asyncio.Task[None], Live] = {}
+        self._limits = Limits(database, registry)
         self._released: list[turns.Row] = []
         self._draining = False
 
@@ -70,15 +72,20 @@ class Engine:
         """Accept a turn: when this returns, it is committed and runs whatever becomes of the caller.
 
         Raises Conflict when its place in the conversation or its idempotency key is taken, DatabaseUnavailable,
-        Unavailable while draining.
+        LimitExceeded, Unavailable while draining.
         """
         if self._draining:
             raise Unavailable("This worker is shutting down; send again.", retry_after=1)
         turn, rows = await open_turn(opening, self._ids, self.worker)
+        await self._limits.reserve(turn)
         live = Live(turn)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._start(live, self._accept(live, rows, begun))
-        await asyncio.shield(begun)
+        try:
+            await asyncio.shield(begun)
+        except EverturnError:
+            await self._limits.release(turn)
+            raise
         return live
 
     def adopt(self, live: Live, end: End | None = None) -> None:

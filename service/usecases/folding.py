@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.db.engine import Database
 from service.errors import EverturnError
 from service.repositories import rollups
+from service.repositories.limits import drop_holds
 
 log = logging.getLogger(__name__)
 
@@ -44,5 +45,6 @@ class Folding:
             await asyncio.sleep(FOLD_SECONDS)
             try:
                 await self.fold()
+                await self._database.atomically(drop_holds)
             except (EverturnError, SQLAlchemyError) as error:
                 log.warning("usage could not be folded: %s", type(error).__name__)

@@ -19,6 +19,7 @@ from service.domain.recent import Recent
 from service.errors import Conflict, Duplicate, Forbidden, NotFound, Unprocessable
 from service.repositories import users as rows
 from service.repositories.keys import revoke_service_keys
+from service.repositories.limits import put_limits
 from service.repositories.paging import Pager
 from service.turns.claims import Claims, Once
 
@@ -158,6 +159,7 @@ class Users:
         role: Role | None = None,
         disabled: bool | None = None,
         tags: Sequence[str] | None = None,
+        limits: Mapping[str, int | None] | None = None,
     ) -> User:
         """Change what only an admin may; None leaves it. Raises NotFound, Conflict for the last admin."""
         values: dict[str, Any] = {"role": role, "disabled": disabled}
@@ -173,11 +175,17 @@ class Users:
                 await revoke_service_keys(connection, user_id)
             if tags is not None:
                 await rows.set_tags(connection, user_id, tags)
+            if limits:
+                await put_limits(connection, "user", user_id, values=limits)
             return await self._read(connection, user_id)
 
         changed = await self._database.atomically(work)
         self._standings.clear()
         return changed
+
+    async def limit(self, scope: str, subject_id: int, *, values: Mapping[str, int | None]) -> None:
+        """Set budgets and limits of a user, of a key, or of all (0) together; None takes one away."""
+        await self._database.atomically(lambda one: put_limits(one, scope, subject_id, values=values))
 
     async def erase(self, user_id: int) -> Receipt:
         """Erase a user with all that they own; the ledger stays. Raises NotFound, Conflict for the last admin."""

@@ -71,8 +71,10 @@ async def put_user(body: UserPut, owner: PathOwner, use: Use) -> UserOut:
 
 @router.patch("/{user_id}", summary="Govern a user", dependencies=ADMIN, responses=responses(409, 413, 415))
 async def patch_user(body: UserPatch, owner: PathOwner, use: Use) -> UserOut:
-    """Role, tags, disabled. For admin keys. The last admin stays one."""
-    changed = await use.users.govern(owner, role=body.role, disabled=body.disabled, tags=body.tags)
+    """Role, tags, disabled, budgets, limits. For admin keys. The last admin stays one."""
+    changed = await use.users.govern(
+        owner, role=body.role, disabled=body.disabled, tags=body.tags, limits=body.allowance()
+    )
     use.keys.forget()
     return UserOut.model_validate(changed)
 

@@ -1,0 +1,53 @@
+"""Budgets and limits over HTTP: an admin sets them, and who is over them gets a 429 that says until when."""
+
+import pytest
+
+from tests.api.steps import OPENAI, ask_anew, call
+from tests.conftest import People
+
+pytestmark = pytest.mark.usefixtures("llmock")
+ASK = {"model": OPENAI, "messages": [{"role": "user", "content": "Hello?"}]}
+
+
+async def test_a_limit_of_requests(people: People) -> None:
+    path = f"/users/{people.owner_id}"
+    await call(people.admin, "PATCH", path, {"limits": {"requests_per_minute": 1}}, expect=200)
+    await call(people.owner, "PATCH", path, {"limits": {}}, expect=403)
+    await ask_anew(people.owner, "One?")
+    refused = await people.owner.post("/chat/completions", json=ASK)
+    assert refused.status_code == 429
+    body = refused.json()
+    assert (body["code"], body["quota"]["name"]) == ("limit_exceeded", "requests a minute")
+    assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == ("1", "0")
+    assert 1 <= int(refused.headers["retry-after"]) <= 61
+    assert refused.headers["ratelimit-reset"] == refused.headers["retry-after"]
+    streamed = await people.owner.post("/chat/completions/stream", json=ASK)
+    assert streamed.status_code == 429
+    # Nothing was stored of it, and another user is not touched.
+    assert (await call(people.owner, "GET", "/completions", expect=200))["total"] == 1
+    await ask_anew(people.other, "Two?")
+    await call(people.admin, "PATCH", path, {"limits": {"requests_per_minute": None}}, expect=200)
+    await ask_anew(people.owner, "Three?")
+
+
+async def test_an_empty_budget_lets_free_models_pass(people: People) -> None:
+    await call(people.admin, "PATCH", f"/users/{people.owner_id}", {"budgets": {"month": "0"}}, expect=200)
+    refused = await people.owner.post("/chat/completions", json=ASK)
+    assert (refused.status_code, refused.json()["quota"]["limit"]) == (429, "0")
+    await ask_anew(people.owner, "Free?", model="small", max_tokens=20)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"budgets": {"day": -1}},
+        {"budgets": {"year": 1}},
+        {"budgets": {"day": "much"}},
+        {"budgets": {"day": "0.0000000001"}},
+        {"limits": {"streams": -1}},
+        {"limits": {"streams": 2**40}},
+        {"limits": {"requests_per_minute": 1.5}},
+    ],
+)
+async def test_a_limit_that_cannot_be(people: People, body: object) -> None:
+    await call(people.admin, "PATCH", f"/users/{people.owner_id}", body, expect=422)
