@@ -1,4 +1,4 @@
-"""Budgets and limits on both databases: held before a turn, settled by its end, right across workers, leaking nothing."""
+"""Budgets and limits: held before a turn, settled by its end, right across workers, leaking nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
