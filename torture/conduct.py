@@ -1,10 +1,12 @@
 """One run, from an empty database to a folder of evidence."""
 
 import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torture.exchanges import Exchanges, Person
 from torture.ledgers import Ledger
 from torture.nemesis import Nemesis
 from torture.plan import LEASE_SECONDS, TOTAL_SECONDS, Plan
+from torture.provider import OPEN
 from torture.readings import read_back
 from torture.relay import Relay
 from torture.talkers import Talker
@@ -37,7 +40,8 @@ async def run(plan: Plan, folder: Path) -> None:
         ):
             await asyncio.gather(*(worker.start() for worker in crew))
             url = f"http://127.0.0.1:{front.port}"
-            people = await torture(plan, crew, database, front=front, admin=admin, folder=folder)
+            there = Field(crew, database, front, port)
+            people = await torture(plan, there, admin=admin, folder=folder)
             await settle(database)
             (rows,) = await database.snapshot("SELECT user_id, id FROM completions ORDER BY id")
             names = [(int(row[0]), int(row[1])) for row in rows]
@@ -46,12 +50,30 @@ async def run(plan: Plan, folder: Path) -> None:
             await dump(database, folder)
 
 
-async def torture(
-    plan: Plan, crew: list[Worker], database: Sqlite | Postgres, *, front: Relay, admin: str, folder: Path
-) -> list[Person]:
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where it happens: the workers, their database, the relay before them and the provider's port."""
+
+    crew: list[Worker]
+    database: Sqlite | Postgres
+    front: Relay
+    provider_port: int
+
+    async def open_calls(self) -> Mapping[str, int]:
+        """How many calls each worker has open at the provider."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.provider_port)
+        writer.write(f"GET {OPEN} HTTP/1.1\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length: ")[2].split()[0])
+        found: dict[str, int] = json.loads(await reader.readexactly(length))
+        writer.close()
+        return found
+
+
+async def torture(plan: Plan, there: Field, *, admin: str, folder: Path) -> list[Person]:
     """Talk and strike until the plan is fulfilled, then heal."""
     ledger, nemesis_ledger = Ledger(folder / "client.jsonl"), Ledger(folder / "nemesis.jsonl")
-    exchanges = Exchanges(f"http://127.0.0.1:{front.port}", ledger)
+    exchanges = Exchanges(f"http://127.0.0.1:{there.front.port}", ledger)
     over = asyncio.Event()
     try:
         people = await arrive(exchanges, Person(0, admin))
@@ -60,7 +82,14 @@ async def torture(
             Talker(number, plan.seed, asker, person=people[number % PEOPLE], over=over)
             for number in range(plan.talkers)
         ]
-        nemesis = Nemesis(plan, crew, database, front=front, ledger=nemesis_ledger)
+        nemesis = Nemesis(
+            plan,
+            there.crew,
+            there.database,
+            front=there.front,
+            open_calls=there.open_calls,
+            ledger=nemesis_ledger,
+        )
         talking = asyncio.gather(*(talker.talk() for talker in talkers))
         striking = asyncio.create_task(nemesis.strike(over) if plan.every else over.wait())
         await watch(plan, asker, talking, striking)

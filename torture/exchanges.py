@@ -85,7 +85,7 @@ class Heard:
 class Exchanges:
     """Sends requests, each over a connection of its own, so that each goes to the next worker."""
 
-    def __init__(self, url: str, ledger: Ledger, *, patience: float = 8.0) -> None:
+    def __init__(self, url: str, ledger: Ledger, *, patience: float = 3.0) -> None:
         self._url = url
         self._ledger = ledger
         self._patience = patience

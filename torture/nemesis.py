@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,10 @@ from torture.relay import Relay
 from torture.workers import Worker
 
 Fault = Callable[[], Awaitable[None]]
+# Whose calls to the provider are open: a worker's name and how many.
+Open = Callable[[], Awaitable[Mapping[str, int]]]
+# How long it waits for somebody who is worth hitting.
+AIM_SECONDS = 1.0
 LONG = (LEASE_SECONDS * 1.2, LEASE_SECONDS * 2.0)
 
 
@@ -20,8 +24,16 @@ class Nemesis:
     """Two hands that work at the same time: one on the workers, one on the database and the lines."""
 
     def __init__(
-        self, plan: Plan, workers: list[Worker], database: Sqlite | Postgres, *, front: Relay, ledger: Ledger
+        self,
+        plan: Plan,
+        workers: list[Worker],
+        database: Sqlite | Postgres,
+        *,
+        front: Relay,
+        open_calls: Open,
+        ledger: Ledger,
     ) -> None:
+        self._open_calls = open_calls
         self._every = plan.every
         self._workers = workers
         self._database = database
@@ -68,18 +80,33 @@ class Nemesis:
     def _note(self, fault: str, target: str, **facts: Any) -> None:
         self._ledger.write("fault", fault=fault, target=target, **facts)
 
-    def _victim(self, chance: random.Random) -> Worker | None:
-        """One that runs; now and then the last one."""
+    async def _victim(self, chance: random.Random) -> Worker | None:
+        """One that runs, with turns of its own if there are any; now and then the last one."""
+        busy = await self._aim()
         up = [worker for worker in self._workers if worker.state == "up"]
-        return chance.choice(up) if len(up) > 1 or (up and chance.random() < 0.3) else None
+        if len(up) < 2 and chance.random() < 0.7:
+            return None
+        return chance.choice([worker for worker in up if busy.get(worker.name)] or up) if up else None
+
+    async def _aim(self) -> Mapping[str, int]:
+        """Wait a little for a moment at which calls are open; return whose."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + AIM_SECONDS
+        while loop.time() < until:
+            busy = await self._open_calls()
+            if any(busy.get(worker.name) for worker in self._workers if worker.state == "up"):
+                return busy
+            await asyncio.sleep(0.03)
+        return {}
 
     async def _kill(self) -> None:
-        if worker := self._victim(self._hand):
+        if worker := await self._victim(self._hand):
             self._note("kill", worker.name)
             worker.kill()
             worker.start_soon(self._hand.uniform(0, 1.5))
 
     async def _kill_all(self) -> None:
+        await self._aim()
         self._note("kill", "all")
         for worker in self._workers:
             if worker.state == "up":
@@ -94,7 +121,7 @@ class Nemesis:
         await self._pause_for("pause past the lease", self._hand.uniform(*LONG))
 
     async def _pause_for(self, name: str, seconds: float) -> None:
-        if worker := self._victim(self._hand):
+        if worker := await self._victim(self._hand):
             self._note(name, worker.name, seconds=round(seconds, 2))
             worker.pause()
 
@@ -105,7 +132,7 @@ class Nemesis:
             self._later(worker, resume())
 
     async def _terminate(self) -> None:
-        if worker := self._victim(self._hand):
+        if worker := await self._victim(self._hand):
             self._note("terminate", worker.name)
             worker.state = "down"
 
@@ -121,17 +148,17 @@ class Nemesis:
         self._front.cut()
 
     async def _cut_leg(self) -> None:
-        if worker := self._victim(self._other_hand):
+        if worker := await self._victim(self._other_hand):
             assert worker.leg
             self._note("cut the database", worker.name)
             worker.leg.cut()
 
     async def _freeze(self) -> None:
-        if worker := self._victim(self._other_hand):
+        if worker := await self._victim(self._other_hand):
             await self._frozen(worker, "freeze the database")
 
     async def _freeze_and_cut(self) -> None:
-        if worker := self._victim(self._other_hand):
+        if worker := await self._victim(self._other_hand):
             await self._frozen(worker, "freeze and cut the database")
             assert worker.leg
             worker.leg.cut()
@@ -147,13 +174,14 @@ class Nemesis:
 
     async def _swallow(self) -> None:
         """The COMMIT arrives, its answer does not."""
-        if worker := self._victim(self._other_hand):
+        if worker := await self._victim(self._other_hand):
             assert worker.leg
             if await worker.leg.swallow_commit(1.0):
                 self._note("swallow the answer of a COMMIT", worker.name)
 
     async def _end_backends(self) -> None:
         assert isinstance(self._database, Postgres)
+        await self._aim()
         self._note("terminate connections", "database")
         await self._database.terminate(self._other_hand)
 
@@ -165,17 +193,20 @@ class Nemesis:
 
     async def _restart(self, *, immediate: bool) -> None:
         assert isinstance(self._database, Postgres)
+        await self._aim()
         self._note(f"restart the database ({'immediate' if immediate else 'fast'})", "database")
         await self._database.restart(immediate)
 
     async def _lock(self) -> None:
         assert isinstance(self._database, Sqlite)
+        await self._aim()
         seconds = self._other_hand.choice((0.3, 1.0, LEASE_SECONDS * 1.3))
         self._note("lock the database", "database", seconds=seconds)
         await self._database.lock(seconds)
 
     async def _look(self) -> None:
         assert isinstance(self._database, Sqlite)
+        await self._aim()
         self._note("hold an old snapshot", "database")
         await self._database.look(self._other_hand.uniform(0.5, 4))
 

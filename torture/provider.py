@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import sys
+from collections import Counter
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from torture.wires import Count, Speech, Wire
 FORCED = re.compile(r"\bmode:(\w+)")
 WIRES = {path: Wire(name) for path, name in (("/chat/completions", "openai"), ("/messages", "anthropic"))}
 ABSURD = 10**12
+# Where the nemesis asks whose calls are open now.
+OPEN = "/open"
 
 
 class Provider:
@@ -32,6 +35,7 @@ class Provider:
         self._calls = count(1)
         self._seen: dict[int, int] = {}
         self._lines: set[asyncio.Task[Any]] = set()
+        self._open: Counter[str] = Counter()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, request after request."""
@@ -57,6 +61,9 @@ class Provider:
         length = re.search(r"(?im)^content-length: *(\d+)", head)
         body = await line.reader.readexactly(int(length[1]) if length else 0)
         path = head.split(" ")[1].partition("?")[0]
+        if path == OPEN:
+            await line.reply(200, +self._open)
+            return True
         wire = next((wire for end, wire in WIRES.items() if path.endswith(end)), None)
         if wire is None:
             names = sorted({model.name for model in MODELS if f"/{model.provider}/" in path})
@@ -71,11 +78,13 @@ class Provider:
         mode = BY_NAME[forced[1]] if forced else choose(self._seed, asked.tag, nth)
         self._ledger.write("call", call=number, mode=mode.name, **asked.facts())
         told = Told()
+        self._open[asked.worker] += 1
         try:
             return await perform(
                 line, wire, speech(mode, self._seed, number), mode=mode, stream=asked.stream, told=told
             )
         finally:
+            self._open[asked.worker] -= 1
             self._ledger.write("end", call=number, **told.facts())
 
 
