@@ -32,6 +32,7 @@ def one_run(options: argparse.Namespace, kind: str) -> int:
         seconds=options.seconds,
         workers=options.workers,
         talkers=options.talkers,
+        faults=options.faults if options.every else 0,
         every=options.every,
     )
     with ExitStack() as stack:
@@ -57,12 +58,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--database", choices=(*KINDS, "both"), default="both")
     parser.add_argument("--turns", type=int, default=10_000, help="stop after so many accepted turns (10,000)")
-    parser.add_argument("--seconds", type=float, default=1200, help="or after so long, whichever is first (1,200)")
+    parser.add_argument("--faults", type=int, default=350, help="and so many faults (350)")
+    parser.add_argument("--seconds", type=float, default=1200, help="or after so long, whatever was reached (1,200)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="what every choice follows from")
     parser.add_argument("--workers", type=int, default=3, help="services beside each other (3)")
-    parser.add_argument("--talkers", type=int, default=40, help="clients at once (40)")
+    parser.add_argument("--talkers", type=int, default=48, help="clients at once (48)")
     parser.add_argument(
-        "--every", type=float, default=2.0, help="mean seconds between faults of a kind (2); 0 is peace"
+        "--every", type=float, default=1.5, help="mean seconds between faults of a kind (1.5); 0 is peace"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the evidence and the workers' logs there")
     parser.add_argument("--check", type=Path, metavar="DIR", help="only judge evidence that was kept")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ async def torture(plan: Plan, there: Field, *, admin: str, folder: Path) -> list
         )
         talking = asyncio.gather(*(talker.talk() for talker in talkers))
         striking = asyncio.create_task(nemesis.strike(over) if plan.every else over.wait())
-        await watch(plan, asker, talking, striking)
+        await watch(plan, lambda: (asker.score.accepted, nemesis.struck), talking, striking)
         over.set()
         await striking
         await talking
@@ -103,18 +103,21 @@ async def torture(plan: Plan, there: Field, *, admin: str, folder: Path) -> list
     return people
 
 
-async def watch(plan: Plan, asker: Asker, *busy: "asyncio.Future[Any]") -> None:
+async def watch(plan: Plan, score: Callable[[], tuple[int, int]], *busy: "asyncio.Future[Any]") -> None:
     """Return when the plan is fulfilled, or somebody who is busy broke; say now and then how far it is."""
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    while (
-        asker.score.accepted < plan.turns and loop.time() - began < plan.seconds and not any(one.done() for one in busy)
-    ):
-        await asyncio.wait(busy, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    began, said = loop.time(), 0.0
+    turns, faults = score()
+    while turns < plan.turns or faults < plan.faults:
         seconds = loop.time() - began
-        if int(seconds) % 15 == 0:
-            rate = asker.score.accepted / seconds
-            print(f"{seconds:5.0f} s  {asker.score.accepted} turns  {rate:.1f} a second", file=sys.stderr)
+        if seconds > plan.seconds or any(one.done() for one in busy):
+            return
+        if seconds >= said + 15:
+            said = seconds
+            rate = turns / seconds
+            print(f"{seconds:5.0f} s  {turns} turns, {rate:.1f} a second, {faults} faults", file=sys.stderr)
+        await asyncio.wait(busy, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        turns, faults = score()
 
 
 async def arrive(exchanges: Exchanges, admin: Person) -> list[Person]:

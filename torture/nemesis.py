@@ -34,6 +34,7 @@ class Nemesis:
         ledger: Ledger,
     ) -> None:
         self._open_calls = open_calls
+        self.struck = 0
         self._every = plan.every
         self._workers = workers
         self._database = database
@@ -78,6 +79,7 @@ class Nemesis:
                 await fault()
 
     def _note(self, fault: str, target: str, **facts: Any) -> None:
+        self.struck += 1
         self._ledger.write("fault", fault=fault, target=target, **facts)
 
     async def _victim(self, chance: random.Random) -> Worker | None:

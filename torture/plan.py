@@ -16,7 +16,7 @@ POOL = 5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. It ends when so many turns were accepted or so many seconds are over, and then heals and settles.
+    """One run. It ends when so many turns were accepted and so many faults struck, or so many seconds are over.
 
     `every` is the mean of the seconds between two strokes of each nemesis; 0 is peace.
     """
@@ -26,8 +26,9 @@ class Plan:
     turns: int
     seconds: float
     workers: int = 3
-    talkers: int = 40
-    every: float = 2.5
+    talkers: int = 48
+    faults: int = 0
+    every: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
