@@ -98,7 +98,7 @@ class Victim:
         """Whether one was started that has not ended."""
         try:
             state = Path(f"/proc/{self._pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
         return state not in "ZX"
 

@@ -59,7 +59,7 @@ def _conversation(evidence: Evidence) -> Iterator[str]:
 def _next(evidence: Evidence) -> Iterator[str]:
     """The next turn sends the provider exactly the history."""
     history = [{"role": one["role"], "content": one["content"]} for one in evidence.history if one["content"]]
-    if evidence.prompt[:-1] != history:
+    if evidence.prompt is not None and evidence.prompt[:-1] != history:
         yield f"the next prompt was {evidence.prompt}, the history {history}"
 
 

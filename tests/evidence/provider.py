@@ -114,6 +114,10 @@ class _Wire(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the service died while its connection was idle
+            super().handle()
+
     def do_GET(self) -> None:
         self._whole({"object": "list", "data": []})
 

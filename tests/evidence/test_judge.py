@@ -116,7 +116,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "another cost": (lambda e: e.rows["ledger_entries"][0].update(cost_nano=1), "nano-dollars"),
     "an API that tells something else": (lambda e: e.record and e.record.update(content="x"), "the API tells"),
     "another history": (lambda e: e.history.pop(0), "another history"),
-    "another prompt": (lambda e: e.prompt.pop(0), "the next prompt"),
+    "another prompt": (lambda e: e.prompt and e.prompt.pop(0), "the next prompt"),
     "a message uncounted": (lambda e: e.rows["conversations"][0].update(message_count=3), "3 counted"),
     "a leaf elsewhere": (lambda e: e.rows["conversations"][0].update(active_leaf_id=2), "the leaf"),
     "a message cut loose": (lambda e: e.rows["messages"][3].update(parent_id=1), "hang one below"),

@@ -27,8 +27,8 @@ class Evidence:
 
     `first` is what came of asking it, `again` of asking it once more with the same key, `calls` what the provider was
     asked for it, `replay` the stream read from its start, `record` and `history` what the API tells, `prompt` what the
-    provider was told of the conversation when the next question was asked. `kills` is how often a service died, or gave
-    up, when it may have recorded an attempt and not called yet.
+    provider was told of the conversation when the next question was asked (None: it was not). `kills` is how often a
+    service died, or gave up, when it may have recorded an attempt and not called yet.
     """
 
     question: str
@@ -41,7 +41,7 @@ class Evidence:
     replay: bytes | None = None
     record: dict[str, Any] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
-    prompt: list[dict[str, str]] = field(default_factory=list)
+    prompt: list[dict[str, str]] | None = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     settled: bool = True
 
@@ -93,8 +93,8 @@ class Witnesses:
     def ask(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Seen:
         return ask(self.port, method, path, body, key=self.key, headers=headers)
 
-    def collect(self, case: Case, first: Seen, again: Seen, *, kills: int = 0) -> Evidence:
-        """What each of them says, and what the provider is told of the conversation when it goes on."""
+    def collect(self, case: Case, first: Seen, again: Seen, *, kills: int = 0, going_on: bool = True) -> Evidence:
+        """What each of them says; with `going_on` also what the provider is told of the conversation from then on."""
         rows = rows_of(self.store, case.conversation)
         calls = self.provider.calls_of(case.question)
         made = Evidence(case.question, case.before, kills, first=first, again=again, calls=calls, rows=rows)
@@ -105,9 +105,11 @@ class Witnesses:
             record = self.ask("GET", f"/completions/{number}")
             made.record = record.json() if record.status == 200 else None
         made.history = self.ask("GET", f"{case.path.removesuffix('completions')}messages?limit=100").json()["items"]
-        going_on = Case(f"{case.claim}: and then?", case.conversation, streamed=False)
-        if self.send(going_on).status == 201:
-            made.prompt = self.provider.calls_of(going_on.question)[0].messages
+        following = Case(f"{case.claim}: and then?", case.conversation, streamed=False)
+        if going_on and self.send(following).status == 201:
+            made.prompt = self.provider.calls_of(following.question)[0].messages
+        elif not going_on:
+            made.prompt = None
         return made
 
 
