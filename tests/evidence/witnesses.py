@@ -105,7 +105,7 @@ class Witnesses:
             record = self.ask("GET", f"/completions/{number}")
             made.record = record.json() if record.status == 200 else None
         made.history = self.ask("GET", f"{case.path.removesuffix('completions')}messages?limit=100").json()["items"]
-        following = Case(f"{case.claim}: and then?", case.conversation, streamed=False)
+        following = Case(f"{case.conversation}: and then?", case.conversation, streamed=False)
         if going_on and self.send(following).status == 201:
             made.prompt = self.provider.calls_of(following.question)[0].messages
         elif not going_on:
