@@ -32,16 +32,21 @@ def ask(
 ) -> Seen:
     """Send one request on a new connection, and read until the answer or the connection ends."""
     data = b"" if body is None else json.dumps(body).encode()
-    fields = {"host": "service", "authorization": f"Bearer {key}", "connection": "close", **(headers or {})}
-    if data:
-        fields |= {"content-type": "application/json", "content-length": str(len(data))}
-    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+    about = {"content-type": "application/json", "content-length": str(len(data))} if data else {}
+    request = head_of(method, path, key=key, headers={**about, **(headers or {})}) + data
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-            connection.sendall(head.encode() + data)
+            connection.sendall(request)
             return read(_everything(connection))
     except ConnectionError:
         return Seen()
+
+
+def head_of(method: str, path: str, *, key: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """The bytes before a request's body."""
+    fields = {"host": "service", "authorization": f"Bearer {key}", "connection": "close", **(headers or {})}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode()
 
 
 def _everything(connection: socket.socket) -> bytes:
