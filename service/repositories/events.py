@@ -13,6 +13,10 @@ from service.db.tables import completions, events
 Record = Row[*tuple[Any, ...]]
 
 
+# How many events of one completion are read at once, give or take the rows that hold them.
+WINDOW = 1024
+
+
 class Watch(NamedTuple):
     """A completion of which the events above `after` are wanted."""
 
@@ -50,6 +54,7 @@ def _watched(dialect: str) -> Select[Any]:
         (events.c.user_id == completions.c.user_id)
         & (events.c.completion_id == completions.c.id)
         & (events.c.last_seq > watches.c.after)
+        & (events.c.seq <= watches.c.after + WINDOW)
     )
     same = (completions.c.user_id == watches.c.user_id) & (completions.c.id == watches.c.id)
     over = completions.c.finished_at.is_not(None).label("over")

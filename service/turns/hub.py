@@ -10,8 +10,8 @@ from service.db.engine import Database
 from service.domain.events import TERMINAL, Event, unpack
 from service.errors import EverturnError, NotFound
 from service.repositories import events
-from service.repositories.events import Watch
-from service.turns.live import Live, Lives
+from service.repositories.events import WINDOW, Watch
+from service.turns.live import BATCH, Live, Lives
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class _Follower:
     position: int
     found: list[Event] = field(default_factory=list)
     over: bool = False
+    behind: bool = False
     erased: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,7 +50,9 @@ class _Follower:
         """`over` is None where the completion is not there any more."""
         self.found += new
         self.erased = over is None
-        self.over = over is not False
+        ended = bool(new) and new[-1].kind in TERMINAL
+        self.over = over is not False and (ended or not new)
+        self.behind = bool(new) and not ended and (over is True or len(new) >= WINDOW)
         if new or self.over:
             self.woken.set()
 
@@ -104,11 +107,13 @@ class Hub:
         try:
             while True:
                 follower.woken.clear()
-                if batch := follower.found:
-                    follower.position, follower.found = batch[-1].seq, []
+                if batch := follower.found[:BATCH]:
+                    follower.position, follower.found = batch[-1].seq, follower.found[BATCH:]
                     yield batch
                     if batch[-1].kind in TERMINAL:
                         return
+                    if follower.behind and not follower.found:
+                        await self._look_or_wait([follower])
                 elif follower.over:
                     yield [await self._find_last(follower)]
                     return

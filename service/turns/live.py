@@ -11,6 +11,9 @@ from service.domain.meters import Use
 from service.errors import EverturnError
 from service.providers.base import Call, Counted, Ending, Model, Piece
 
+# What is handed to a follower at once: one that does not read keeps no more than this in memory.
+BATCH = 256
+
 # Why a run is stopped: its user wants that; its worker goes, with something said already, or before that; it is not
 # this worker's any more.
 Stop = Literal["cancelled", "worker_lost", "released", "taken"]
@@ -141,7 +144,7 @@ class Live:
         try:
             while True:
                 woken.clear()
-                batch = self.events[position:]
+                batch = self.events[position : position + BATCH]
                 if batch:
                     position += len(batch)
                     yield batch
