@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import durability, listing, memory, streams, turns
+from bench import durability, listing, memory, streams, turns, usage
 from bench.databases import Databases, Kind, postgres
 from bench.processes import BenchError, cores, pin, provider
 from bench.report import Part, markdown, write
@@ -22,7 +22,7 @@ from bench.rounds import Effort
 from bench.subjects import field
 
 LOADS = {"turns": turns.run, "flood": streams.run_flood, "single": streams.run_single, "first": streams.run_first}
-PARTS = (*LOADS, "durability", "memory", "listing")
+PARTS = (*LOADS, "durability", "memory", "listing", "usage")
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
     """Every part that was asked for, on each database."""
     effort = Effort(options.seconds, options.rounds)
     for kind in options.kinds:
-        if set(options.only) - {"listing"}:
+        if set(options.only) - {"listing", "usage"}:
             with field(kind, databases, provider=provider_url, floors_only=options.floors) as here:
                 yield from (run(here, effort) for name, run in LOADS.items() if name in options.only)
                 if "durability" in options.only and not options.floors:
@@ -62,6 +62,8 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
                     yield memory.run(here)
         if "listing" in options.only and not options.floors:
             yield listing.run(kind, databases, provider=provider_url, messages=options.messages, effort=Effort(1.0, 1))
+        if "usage" in options.only and not options.floors:
+            yield usage.run(kind, databases, provider=provider_url, entries=options.entries, effort=Effort(1.0, 1))
 
 
 def arguments() -> argparse.Namespace:
@@ -73,6 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of each load (3)")
     parser.add_argument("--rounds", type=int, help="of each load, interleaved (5)")
     parser.add_argument("--messages", type=int, help="of the listings' history (1,000,000)")
+    parser.add_argument("--entries", type=int, help="of the usage reports' ledger (5,000,000)")
     parser.add_argument("--floors", action="store_true", help="the floors alone, without the service")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables there")
     parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
@@ -81,6 +84,7 @@ def arguments() -> argparse.Namespace:
     options.seconds = options.seconds or quick[0]
     options.rounds = options.rounds or quick[1]
     options.messages = options.messages or quick[2]
+    options.entries = options.entries or (200_000 if options.quick else 5_000_000)
     options.only = options.only or list(PARTS)
     kinds: tuple[Kind, ...] = ("sqlite", "postgres")
     options.kinds = tuple(kind for kind in kinds if options.database in (kind, "both"))

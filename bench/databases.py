@@ -17,8 +17,8 @@ from bench.processes import BenchError
 from tests.servers import postgres as servers
 
 Kind = Literal["sqlite", "postgres"]
-Use = Literal["turns", "floor", "bare", "listing"]
-USES: tuple[Use, ...] = ("turns", "floor", "listing")
+Use = Literal["turns", "floor", "bare", "listing", "usage"]
+USES: tuple[Use, ...] = ("turns", "floor", "listing", "usage")
 
 
 @dataclass(frozen=True, slots=True)

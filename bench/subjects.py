@@ -89,18 +89,18 @@ def environment(url: str, provider: str, directory: Path) -> dict[str, str]:
 
 def admin_key(env: Mapping[str, str]) -> str:
     """Migrates the database, adds an admin and returns a key of theirs, by the service's command line."""
-    _everturn(env, "migrate")
-    _everturn(env, "users", "create", "--username", "bench", "--role", "admin")
-    printed = _everturn(env, "keys", "create", "--user", "bench", "--kind", "admin")
+    everturn(env, "migrate")
+    everturn(env, "users", "create", "--username", "bench", "--role", "admin")
+    printed = everturn(env, "keys", "create", "--user", "bench", "--kind", "admin")
     found = [word for word in printed.split() if word.startswith("evt_")]
     if not found:
         raise BenchError(f"no key in what `everturn keys create` printed:\n{printed}")
     return found[0]
 
 
-def _everturn(env: Mapping[str, str], *arguments: str) -> str:
+def everturn(env: Mapping[str, str], *arguments: str) -> str:
     command = [sys.executable, "-c", "from service.cli import main; main()", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=1800, check=False)
     if done.returncode:
         raise BenchError(f"everturn {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout

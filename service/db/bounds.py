@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 CANCELLED = "57014"
 SQLITE_INTERRUPT = 9
-AGAIN_SECONDS = 0.02
+AGAIN_SECONDS = 0.001
 
 
 class TooSlow(Exception):

@@ -4,7 +4,8 @@ From rollups, from what is not folded into them yet, and from single entries whe
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -33,7 +35,9 @@ from service.db.types import Instant, from_micros
 from service.domain.buckets import MICROS, Stretch
 
 METERS = SUMS[3:-1]
-EVERYBODY = 0
+EVERYBODY, ANYONE = 0, -1
+WHO = bindparam("who", type_=BigInteger)
+NO_LIMIT = 2**31 - 1
 # What each group is told apart by, and the columns that show it.
 SHOWN = {
     "user": ("user_id", "username"),
@@ -78,23 +82,32 @@ class _Part(NamedTuple):
     beside: tuple[FromClause, ColumnElement[bool]] | None = None
 
 
-def add_up(dialect: str, question: Question, stretches: Sequence[Stretch]) -> tuple[Select[Any], dict[str, str]]:
+def add_up(dialect: str, question: Question, stretches: Sequence[Stretch]) -> tuple[Select[Any], dict[str, Any]]:
     """The statement, with its parameters, whose rows are (number, what is shown of each group, …SUMS), in this order.
 
     Groups and buckets in which nothing was used have no row. Erased users are one group, whose `user_id` is null.
     """
-    values: dict[str, str] = {}
-    parts: list[Select[Any]] = []
-    for span in sorted({one.span for one in stretches if one.span}):
-        name = f"spans_{span}"
-        values[name] = encode([_in_seconds(one) for one in stretches if one.span == span])
-        rows = recordset(dialect, name, *_pieces(BigInteger()))
-        parts += [_each(dialect, rows, _rolled(question, rows, span)), _unfolded(question, rows)]
+    values: dict[str, Any] = {} if question.user_id is None else {"who": question.user_id}
+    spans = tuple(sorted({one.span for one in stretches if one.span}))
+    for span in spans:
+        values[f"spans_{span}"] = encode([_in_seconds(one) for one in stretches if one.span == span])
     if singles := [one for one in stretches if not one.span]:
         values["singles"] = encode([_as_instants(one, dialect) for one in singles])
+    anyone = replace(question, user_id=None if question.user_id is None else ANYONE)
+    return _statement(dialect, anyone, spans, bool(singles)), values
+
+
+@lru_cache(maxsize=256)
+def _statement(dialect: str, question: Question, spans: tuple[int, ...], singles: bool) -> Select[Any]:
+    """Built once for each form: that takes longer than most of them run."""
+    parts: list[Select[Any]] = []
+    for span in spans:
+        rows = recordset(dialect, f"spans_{span}", *_pieces(BigInteger()))
+        parts += [_each(dialect, rows, _rolled(question, rows, span)), _unfolded(question, rows)]
+    if singles:
         rows = recordset(dialect, "singles", *_pieces(Instant()))
         parts.append(_each(dialect, rows, _single(question, rows)))
-    return _grouped(question, union_all(*parts).subquery("parts")), values
+    return _grouped(question, union_all(*parts).subquery("parts")).limit(bindparam("most", type_=Integer))
 
 
 async def read_usage(
@@ -102,7 +115,7 @@ async def read_usage(
 ) -> list[Row[Any]]:
     """The rows of `add_up`, `most` at the most."""
     query, values = add_up(connection.dialect.name, question, stretches)
-    return list(await connection.execute(query.limit(most), values))
+    return list(await connection.execute(query, {**values, "most": most or NO_LIMIT}))
 
 
 async def stream_usage(
@@ -110,7 +123,7 @@ async def stream_usage(
 ) -> AsyncIterator[Sequence[Row[Any]]]:
     """The rows of `add_up` as they come, so many at a time."""
     query, values = add_up(connection.dialect.name, question, stretches)
-    async for rows in (await connection.stream(query, values)).partitions(batch):
+    async for rows in (await connection.stream(query, {**values, "most": NO_LIMIT})).partitions(batch):
         yield rows
 
 
@@ -140,7 +153,7 @@ def _rolled(question: Question, rows: FromClause, span: int) -> _Part:
     elif question.user_id is None:
         whose = table.user_id > literal_column(str(EVERYBODY))
     else:
-        whose = table.user_id == question.user_id
+        whose = table.user_id == WHO
     within = (table.start >= rows.c.opens, table.start < rows.c.closes)
     groups, sums = [table[name] for name in _columns(question)], [table[name] for name in SUMS]
     return _Part(usage_rollups, groups, sums, and_(whose, table.span == literal_column(str(span)), *within))
@@ -152,7 +165,7 @@ def _unfolded(question: Question, rows: FromClause) -> Select[Any]:
     what = [table.start, *(table[name] for name in _columns(question))]
     query = select(*what, *(func.sum(table[name]).label(name) for name in SUMS)).group_by(*what)
     if question.user_id is not None:
-        query = query.where(table.user_id == question.user_id)
+        query = query.where(table.user_id == WHO)
     sums = query.subquery()
     chosen = select(rows.c.number, *(sums.c[name] for name in (*_columns(question), *SUMS)))
     return chosen.join_from(rows, sums, and_(sums.c.start >= rows.c.opens, sums.c.start < rows.c.closes))
@@ -162,7 +175,7 @@ def _single(question: Question, rows: FromClause) -> _Part:
     entry, tags = ledger_entries.c, conversation_tags.c
     where = and_(entry.created_at >= rows.c.opens, entry.created_at < rows.c.closes)
     if question.user_id is not None:
-        where = and_(entry.user_id == question.user_id, where)
+        where = and_(entry.user_id == WHO, where)
     known = {"key_id": func.coalesce(entry.key_id, 0).label("key_id"), "tag": tags.tag}
     groups = [known[name] if name in known else entry[name] for name in _columns(question)]
     part = _Part(ledger_entries, groups, added(), where)
@@ -209,7 +222,7 @@ def _grouped(question: Question, parts: FromClause) -> Select[Any]:
             source = source.outerjoin(users, users.c.id == parts.c.user_id)
             shown += [users.c.id.label("user_id"), users.c.username]
         elif name == "key":
-            mine = true() if question.user_id is None else keys.c.user_id == question.user_id
+            mine = true() if question.user_id is None else keys.c.user_id == WHO
             source = source.outerjoin(keys, and_(keys.c.id == parts.c.key_id, mine))
             shown += [func.nullif(parts.c.key_id, 0).label("key_id"), keys.c.name.label("key_name")]
         else:

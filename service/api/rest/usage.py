@@ -1,11 +1,12 @@
 """Usage and cost: reports, the same as a file, and the ledger's entries."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator
+from pydantic_core import to_json
 
 from service.api.body import StrictRoute
 from service.api.deps import PathOwner, Services, allow, services
@@ -16,7 +17,7 @@ from service.api.rest.schemas.usage import BucketName, GroupName, LedgerEntryOut
 from service.api.table import attach
 from service.domain.filters import EntryFilter
 from service.domain.paging import Ask
-from service.usecases.usage import UsageAsk, columns_of
+from service.usecases.usage import Report, UsageAsk, columns_of
 
 router = APIRouter(tags=["usage"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 422, 503))
 
@@ -84,7 +85,7 @@ async def report_usage(wanted: Annotated[Wanted, Depends()], shown: Shown, use: 
     Buckets are whole hours, days, weeks or months of the time zone, changes of its clocks included; the first and the
     last are cut at `since` and `until`.
     """
-    return cast(UsageReport, asdict(await use.usage.report(wanted.of(shown))))
+    return _answer(await use.usage.report(wanted.of(shown)))
 
 
 @router.get(
@@ -95,7 +96,7 @@ async def report_usage(wanted: Annotated[Wanted, Depends()], shown: Shown, use: 
 )
 async def report_user_usage(wanted: Annotated[Wanted, Depends()], owner: PathOwner, use: Use) -> UsageReport:
     """As `/usage`, of that user."""
-    return cast(UsageReport, asdict(await use.usage.report(wanted.of(owner))))
+    return _answer(await use.usage.report(wanted.of(owner)))
 
 
 @router.get(
@@ -110,6 +111,12 @@ async def download_report(
     """As `/usage`, a line for each bucket and group, and one for each bucket without any."""
     ask = wanted.of(shown)
     return await attach(use.usage.lines(ask), columns_of(ask), filename=f"usage-by-{ask.bucket}.{format}")
+
+
+def _answer(report: Report) -> UsageReport:
+    """As JSON at once: to validate some thousand numbers of our own takes longer than to add them up."""
+    told = {one.name: getattr(report, one.name) for one in fields(report)}
+    return cast(UsageReport, Response(to_json(told), media_type="application/json"))
 
 
 @router.get("/usage/entries", summary="List ledger entries", dependencies=READS)
