@@ -201,7 +201,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         messages=Messages(core.database, core.ids, core.pager, claims),
         completions=Completions(core.database, core.pager, engine),
         turns=turns,
-        comparisons=Comparisons(core.database, core.ids, registry, claims=claims, begin=turns.begin),
+        comparisons=Comparisons(core.database, registry, turns.begin),
         claims=claims,
         registry=registry,
         catalog=Catalog(registry, core.cursors),

@@ -1,23 +1,18 @@
 """Comparisons: one question to several models at once, whose answers are siblings."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
-from service.db.ids import Ids
 from service.domain.claims import Claim
-from service.domain.titles import title_key, title_of
-from service.domain.tree import Position, place
-from service.errors import Conflict, ConversationBusy, EverturnError, NotFound, UnknownModel, Unprocessable
+from service.errors import EverturnError, NotFound, UnknownModel, Unprocessable
 from service.providers.registry import Registry
-from service.repositories import conversations, messages
+from service.repositories import completions, conversations, messages
 from service.turns.asking import Accepted, Request
-from service.turns.claims import Claims
 
 Begin = Callable[[Request], Awaitable[Accepted]]
 
@@ -42,39 +37,47 @@ class Comparison:
 class Comparisons:
     """`begin` is what begins a turn; each answer is one, so that it can be followed, cancelled and picked by itself."""
 
-    def __init__(self, database: Database, ids: Ids, registry: Registry, *, claims: Claims, begin: Begin) -> None:
+    def __init__(self, database: Database, registry: Registry, begin: Begin) -> None:
         self._database = database
-        self._ids = ids
         self._registry = registry
-        self._claims = claims
         self._begin = begin
 
     async def begin(self, request: Request, models: tuple[str, ...]) -> Comparison:
-        """Store the question and ask every model. The first one's answer becomes the active branch.
+        """Ask every model. The question is stored with the first turn, so not at all where that is refused.
 
-        Raises the first model's error where no turn was accepted, NotFound, ConversationBusy, Conflict,
-        IdempotencyMismatch, Unprocessable.
+        Raises what beginning the first turn raises, UnknownModel where nobody offers any of the models, Unprocessable.
         """
         _check(request)
         unknown = await self._unknown(models)
         if len(unknown) == len(models):
             raise unknown[0]
-        question, replayed = await self._store(request) if request.stored else (None, False)
-        if question:
-            request = replace(
-                request, lines=(), conversation_id=question.conversation_id, parent_id=question.message_id
-            )
-        turns: dict[int, Accepted | EverturnError] = dict(unknown)
-        # Each becomes the active leaf as it begins: the first model's comes last.
-        for index in reversed(range(len(models))):
-            if index not in unknown:
-                turns[index] = await self._ask(request, models[index], index)
-        accepted = [one for one in turns.values() if isinstance(one, Accepted)]
+        if request.stored:
+            return await self._ask_siblings(request, models, unknown)
+        turns = [unknown.get(index) or await self._ask(request, model, index) for index, model in enumerate(models)]
+        accepted = [one for one in turns if isinstance(one, Accepted)]
         if not accepted:
-            raise next(one for _, one in sorted(turns.items()) if isinstance(one, EverturnError))
-        if question is None:
-            replayed = all(one.replayed for one in accepted)
-        return Comparison(question, [turns[index] for index in range(len(models))], replayed)
+            raise next(one for one in turns if isinstance(one, EverturnError) and not isinstance(one, UnknownModel))
+        return Comparison(None, turns, all(one.replayed for one in accepted))
+
+    async def _ask_siblings(
+        self, request: Request, models: tuple[str, ...], unknown: Mapping[int, UnknownModel]
+    ) -> Comparison:
+        """The first turn brings the question along, the others answer beside it; the first branch stays active."""
+        first = next(index for index in range(len(models)) if index not in unknown)
+        opening = await self._begin(replace(request, model=models[first]))
+        question, answer_id, model_id = await self._look_up(opening)
+        if opening.replayed:
+            # A model that was unknown when the key came first may be known by now, or the other way about.
+            ids = [known and known.id for known in map(self._registry.known_model, models)]
+            first = ids.index(model_id) if model_id in ids else first
+        beside = replace(request, lines=(), conversation_id=question.conversation_id, parent_id=question.message_id)
+        turns: list[Accepted | EverturnError] = []
+        for index, model in enumerate(models):
+            one = opening if index == first else unknown.get(index) or await self._ask(beside, model, index)
+            turns.append(one)
+        if any(isinstance(one, Accepted) and not one.replayed for one in turns if one is not opening):
+            await self._prefer(request.user_id, question, answer_id)
+        return Comparison(question, turns, opening.replayed)
 
     async def _unknown(self, models: tuple[str, ...]) -> dict[int, UnknownModel]:
         """The errors of those that nobody offers, by their place. They are looked for all at once."""
@@ -87,51 +90,32 @@ class Comparisons:
         except EverturnError as error:
             return error
 
-    async def _store(self, request: Request) -> tuple[Question, bool]:
-        """The question in its conversation, and whether it was there from an earlier request."""
-        ids = await self._ids.take("message", len(request.lines))
-        new = request.conversation_id or (await self._ids.take("conversation"))[0]
+    async def _look_up(self, opening: Accepted) -> tuple[Question, int, str]:
+        """The question of a turn, its answer's message and its model. Raises NotFound where they were deleted."""
+        async with self._database.reading() as connection:
+            found = await completions.find_completion(connection, opening.user_id, opening.completion_id)
+            row = found and found[0]
+            answer = (
+                await messages.find_message(connection, opening.user_id, row.message_id)
+                if row and row.message_id
+                else None
+            )
+        if row is None or answer is None or answer.parent_id is None:
+            raise NotFound("The comparison's conversation is not there any more.")
+        return Question(row.conversation_id, answer.parent_id), answer.id, row.model
 
-        async def work(connection: AsyncConnection) -> Question:
-            if request.conversation_id is None:
-                return await self._start(connection, request, new, ids)
-            return await self._append(connection, request, new, ids)
+    async def _prefer(self, user_id: int, question: Question, answer_id: int) -> None:
+        """Make an answer the active leaf, unless somebody has gone on already."""
 
-        try:
-            done = await self._claims.once(request.claim, work, kind=Question)
-        except IntegrityError as error:
-            raise Conflict("The conversation changed meanwhile; read it and send again.") from error
-        return done.made, done.replayed
+        async def work(connection: AsyncConnection) -> None:
+            talk = await conversations.find_conversation(connection, user_id, question.conversation_id, lock=True)
+            leaf_id = talk and talk.active_leaf_id
+            leaf = await messages.find_message(connection, user_id, leaf_id) if leaf_id else None
+            if leaf is not None and leaf.parent_id == question.message_id:
+                changes = {"active_leaf_id": answer_id}
+                await conversations.edit_conversation(connection, user_id, question.conversation_id, changes)
 
-    async def _start(self, connection: AsyncConnection, request: Request, new: int, ids: range) -> Question:
-        title = title_of(request.lines)
-        row = {"user_id": request.user_id, "id": new, "title": title, "title_key": title_key(title)}
-        await conversations.add_conversation(connection, row)
-        return await self._insert(connection, request, new, ids, parent=None)
-
-    async def _append(self, connection: AsyncConnection, request: Request, talk_id: int, ids: range) -> Question:
-        talk = await conversations.find_conversation(connection, request.user_id, talk_id, lock=True)
-        if talk is None:
-            raise NotFound(f"There is no conversation {talk_id}.")
-        chosen = request.parent_id or talk.active_leaf_id
-        parent = None
-        if chosen is not None:
-            parent = await messages.find_position(connection, request.user_id, talk_id, chosen)
-            row = await messages.find_message(connection, request.user_id, chosen)
-            if parent is None or row is None:
-                raise NotFound(f"There is no message {chosen} in conversation {talk_id}.")
-            if row.status == "in_progress":
-                raise ConversationBusy("The conversation is being answered: wait for the answer.")
-        return await self._insert(connection, request, talk_id, ids, parent=parent)
-
-    async def _insert(
-        self, connection: AsyncConnection, request: Request, talk_id: int, ids: range, *, parent: Position | None
-    ) -> Question:
-        filled = zip(place(parent, ids), request.lines, strict=True)
-        rows = [messages.row_of(request.user_id, talk_id, where, line) for where, line in filled]
-        await messages.add_messages(connection, rows)
-        await conversations.move_leaf(connection, request.user_id, talk_id, leaf_id=ids[-1], added=len(rows))
-        return Question(talk_id, ids[-1])
+        await self._database.atomically(work)
 
 
 def _check(request: Request) -> None:

@@ -207,6 +207,20 @@ async def test_what_cannot_be_compared_stores_nothing(
     assert llmock.requests == []
 
 
+async def test_where_no_turn_may_begin_nothing_is_stored(people: People, llmock: LLMock) -> None:
+    path = f"/users/{people.owner_id}"
+    await call(people.admin, "PATCH", path, {"limits": {"requests_per_minute": 0}}, expect=200)
+    body = {"messages": QUESTION, "models": [OPENAI, ANTHROPIC]}
+    for stored in (True, False):
+        problem = await call(people.owner, "POST", PATH, {**body, "store": stored}, expect=429)
+        assert problem["code"] == "limit_exceeded"
+    assert (await call(people.owner, "GET", "/users/me/messages", expect=200))["total"] == 0
+    await call(people.admin, "PATCH", path, {"limits": {"requests_per_minute": 1}}, expect=200)
+    made = await compare(people.owner, OPENAI, ANTHROPIC)
+    assert [one["error"] and one["error"]["code"] for one in made["results"]] == [None, "limit_exceeded"]
+    assert len(llmock.requests) == 1
+
+
 async def test_a_talk_that_is_being_answered_or_somebody_elses_is_not_compared(people: People, llmock: LLMock) -> None:
     llmock.pace(50).reply("One two three four five six seven eight.")
     talk = (await start_talk(people.owner, "Hello", "Hi!"))["id"]

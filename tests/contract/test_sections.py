@@ -144,3 +144,12 @@ async def test_every_answer_has_its_headers(people: People) -> None:
         insane = await people.owner.get(path, headers={"X-Request-ID": "not sane!"})
         assert insane.headers["x-request-id"] != "not sane!"
     await call(people.owner, "POST", "/conversations", {"colour": "red"}, expect=422)
+
+
+async def test_who_is_over_a_limit_is_told_when_to_come_back(people: People) -> None:
+    path = f"/users/{people.owner_id}"
+    await call(people.admin, "PATCH", path, {"limits": {"requests_per_minute": 0}}, expect=200)
+    reply = await people.owner.post("/completions", json={"model": OPENAI, "prompt": "Hello?"})
+    assert reply.status_code == 429
+    assert int(reply.headers["retry-after"]) > 0
+    assert [name for name in reply.headers if name.startswith("ratelimit-")]

@@ -28,7 +28,7 @@ from service.domain.history import Line
 from service.turns.asking import Request
 
 router = APIRouter(
-    tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503)
+    tags=["completions"], route_class=StrictRoute, responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 )
 
 Completing = Annotated[Caller, Depends(allow("complete"))]

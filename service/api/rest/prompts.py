@@ -21,7 +21,7 @@ from service.domain.history import Line
 router = APIRouter(
     tags=["completions"],
     route_class=StrictRoute,
-    responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 503),
+    responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 )
 
 Completing = Annotated[Caller, Depends(allow("complete"))]

@@ -3,7 +3,7 @@
 from secrets import token_hex
 from typing import Any
 
-from tests.api.steps import ask_anew, call, start_talk
+from tests.api.steps import OPENAI, ask_anew, call, start_talk
 from tests.contract.desk import Desk, checks
 
 
@@ -59,7 +59,11 @@ async def patch_user(desk: Desk) -> None:
     path = f"/users/{desk.people.other_id}"
     changed = await call(desk.admin, "PATCH", path, {"role": "user", "tags": ["vip"], "disabled": True}, expect=200)
     assert (changed["role"], changed["tags"], changed["disabled"]) == ("user", ["vip"], True)
-    await call(desk.admin, "PATCH", path, {"disabled": False}, expect=200)
+    limits = {"budgets": {"month": "0"}, "limits": {"streams": 5}, "disabled": False}
+    await call(desk.admin, "PATCH", path, limits, expect=200)
+    asked = {"model": OPENAI, "prompt": "Hello?"}
+    refused = await call(desk.people.other, "POST", "/completions", asked, expect=429)
+    assert refused["code"] == "limit_exceeded"
 
 
 @checks("DELETE /users/{user_id}")
