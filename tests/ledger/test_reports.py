@@ -185,14 +185,14 @@ async def test_what_cannot_be_asked(house: House, ask: UsageAsk, where: str) -> 
 async def test_a_report_that_takes_too_long_is_ended(house: House) -> None:
     await house.book(some_entries(house, 2000, since=SINCE, days=21, seed=9))
     hasty = Usage(house.core.database, house.core.pager, timeout=0.001)
-    slow = UsageAsk(None, SINCE, SINCE + timedelta(days=400), "hour", groups=("conversation", "user"))
+    slow = UsageAsk(None, SINCE, SINCE + timedelta(days=60), "hour", groups=("conversation", "user"))
     for _ in range(10):
         with pytest.raises(ReportTooLarge, match=r"more than 0\.001 s"):
             await hasty.report(slow)
         with pytest.raises(ReportTooLarge):
             [line async for batch in hasty.lines(slow) for line in batch]
     # The connections are as good as before.
-    for _ in range(10):
+    for _ in range(2):
         assert (await house.usage.report(slow)).total["requests"] == 2000
 
 
