@@ -1,15 +1,19 @@
 """A bound on how long statements may run."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from asyncpg.exceptions import QueryCanceledError  # type: ignore[import-untyped]  # it ships none
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 CANCELLED = "57014"
 SQLITE_INTERRUPT = 9
+# As the drivers raise it while the rows of a cursor are fetched.
+BARE = (QueryCanceledError, sqlite3.OperationalError)
 AGAIN_SECONDS = 0.001
 
 
@@ -33,8 +37,8 @@ async def bounded(connection: AsyncConnection, seconds: float) -> AsyncIterator[
         alarm = asyncio.create_task(_interrupt(driver, seconds))
     try:
         yield
-    except DBAPIError as error:
-        if _was_ended(error):
+    except (DBAPIError, *BARE) as error:
+        if _was_ended(getattr(error, "orig", error)):
             raise TooSlow from error
         raise
     finally:
@@ -50,7 +54,5 @@ async def _interrupt(driver: object, seconds: float) -> None:
         await asyncio.sleep(AGAIN_SECONDS)
 
 
-def _was_ended(error: DBAPIError) -> bool:
-    if getattr(error.orig, "sqlstate", None) == CANCELLED:
-        return True
-    return getattr(error.orig, "sqlite_errorcode", None) == SQLITE_INTERRUPT
+def _was_ended(error: object) -> bool:
+    return getattr(error, "sqlstate", None) == CANCELLED or getattr(error, "sqlite_errorcode", None) == SQLITE_INTERRUPT
