@@ -109,6 +109,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="A self-hosted, multi-user chat backend that never loses a turn.",
         lifespan=lambda app: run_worker(app, settings),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

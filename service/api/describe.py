@@ -1,7 +1,9 @@
 """The API's OpenAPI description: what FastAPI writes, with examples of every answer and one path for every address."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from threading import Lock
 
 from fastapi import FastAPI
 
@@ -39,6 +41,7 @@ TEXT = """A chat backend: it keeps conversations, asks language models and accou
 
 Every request but those under *service* needs a key. Lists take `skip` and `limit`, or `cursor`. Failures are
 `application/problem+json` with a stable `code`. A request that creates something takes an `Idempotency-Key`."""
+SUCCESS = {"200": "What was asked for.", "201": "It is made.", "204": "Done; there is nothing to say."}
 FAILURES: dict[str, EverturnError] = {
     "400": BadCursor("This cursor was not given out for this list with these filters."),
     "401": Unauthenticated("This key is unknown, revoked or expired."),
@@ -53,13 +56,19 @@ FAILURES: dict[str, EverturnError] = {
 
 
 def install(app: FastAPI) -> None:
-    """Describe the app so from now on; the description is made when it is first asked for."""
-    describe = app.openapi
+    """Describe the app so from now on; the description is made when it is first asked for, in whatever thread."""
+    describe, finished = app.openapi, cache(_finish_once)
+    lock = Lock()
 
     def openapi() -> Schema:
-        return app.openapi_schema or _finish(describe())
+        with lock:
+            return finished(describe)
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
+
+
+def _finish_once(describe: Callable[[], Schema]) -> Schema:
+    return _finish(describe())
 
 
 def _finish(schema: Schema) -> Schema:
@@ -88,6 +97,8 @@ def _operations(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 def _finish_reply(schema: Schema, status: str, reply: Schema) -> None:
     """Error answers have one media type, and every answer in JSON has an example."""
+    if reply.get("description") == "Successful Response":
+        reply["description"] = SUCCESS.get(status, "Done.")
     content = reply.get("content", {})
     if MEDIA_TYPE in content:
         content.pop(JSON, None)
