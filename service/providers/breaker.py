@@ -59,7 +59,7 @@ class Breaker:
             yield
         except ProviderFailure as failure:
             if failure.kind in COUNTED:
-                self._fail()
+                self._fail(trial=trial)
             elif failure.kind != "circuit_open":
                 self.succeed()
             raise
@@ -85,7 +85,10 @@ class Breaker:
         self._show()
         return True
 
-    def _fail(self) -> None:
+    def _fail(self, *, trial: bool) -> None:
+        if self._openings and not trial:
+            # It was under way when the circuit opened: that is known already.
+            return
         self._failures += 1
         if self._tolerance.failures and (self._openings or self._failures >= self._tolerance.failures):
             self._until = monotonic() + self._tolerance.seconds * min(2.0**self._openings, LONGEST)
