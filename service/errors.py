@@ -26,7 +26,7 @@ EverturnError                 500  internal_error
 
 
 class EverturnError(Exception):
-    """A failure with a safe, public `detail`; `retry_after` is in seconds."""
+    """A failure with a safe, public `detail`; `retry_after` is in seconds. `replayed`: it is an earlier answer."""
 
     status = 500
     code = "internal_error"
@@ -45,6 +45,7 @@ class EverturnError(Exception):
         self.retry_after = retry_after
         self.loc = loc
         self.facts = facts or {}
+        self.replayed = False
 
 
 class BadRequest(EverturnError):

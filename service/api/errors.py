@@ -17,6 +17,7 @@ from starlette.routing import compile_path
 from service.errors import EverturnError
 
 MEDIA_TYPE = "application/problem+json"
+REPLAYED = "Idempotency-Replayed"
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
 
 
@@ -89,7 +90,7 @@ def problem(error: EverturnError, request_id: str | None = None) -> dict[str, ob
 
 
 def respond(error: EverturnError, request_id: str | None = None) -> Response:
-    """The answer to a failure, with Retry-After and WWW-Authenticate where they belong."""
+    """The answer to a failure, with Retry-After, WWW-Authenticate and Idempotency-Replayed where they belong."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -98,6 +99,8 @@ def respond(error: EverturnError, request_id: str | None = None) -> Response:
         headers |= {f"RateLimit-{name.title()}": str(quota[name]) for name in ("limit", "remaining", "reset")}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="everturn"'
+    if error.replayed:
+        headers[REPLAYED] = "true"
     return answer(error.status, problem(error, request_id), headers)
 
 

@@ -5,16 +5,15 @@ from typing import Annotated
 from fastapi import Depends, Header, Request, Response
 
 from service.api.deps import Called, Owner, PathOwner
+from service.api.errors import REPLAYED
 from service.domain.claims import Claim, fingerprint, parse_key
 from service.errors import BadRequest
-
-REPLAYED = "Idempotency-Replayed"
 
 Key = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        max_length=300,
+        json_schema_extra={"maxLength": 257},
         description="A name of your own for this request. Sent again under it, the request is not carried out again: "
         "it gets the same answer, or follows the turn that runs. Kept for 48 hours.",
     ),

@@ -77,6 +77,9 @@ class Turns:
         async with self._database.reading() as connection:
             asked, answer = await self._asked(connection, request)
         if answer is not None and answer.status == "in_progress":
+            # Another sender of the same key may have begun that very answer.
+            if found := await self._done(request):
+                return found
             if request.on_conflict == "reject":
                 raise ConversationBusy(BUSY)
             if request.on_conflict == "interrupt" and answer.completion_id:

@@ -15,14 +15,18 @@ from service.errors import Conflict, EverturnError, WorkerLost, find_error
 from service.turns.asking import Accepted
 from service.turns.ending import usage_of
 from service.turns.live import Live
-from service.usecases.completions import Detail
+from service.usecases.completions import Completion, Detail
 
 NAMES = ("conversation_id", "message_id", "model", "provider")
 
 
 async def reply(accepted: Accepted, use: Services, *, streamed: bool) -> Response:
     """Streamed or folded, as the turn was asked for."""
-    made = await (stream(accepted, use) if streamed else folded(accepted, use))
+    try:
+        made = await (stream(accepted, use) if streamed else folded(accepted, use))
+    except EverturnError as error:
+        error.replayed = accepted.replayed
+        raise
     mark(made, replayed=accepted.replayed)
     return made
 
@@ -34,6 +38,8 @@ async def stream(accepted: Accepted, use: Services) -> Response:
         first = names(accepted.live)
     else:
         record = (await use.completions.get(user_id, completion_id)).completion
+        if record.finished_at and not record.stored:
+            raise _unkept(record)
         first = {"completion_id": completion_id, **{name: getattr(record, name) for name in NAMES}}
     batches: AsyncIterator[list[Event]] = use.hub.follow(user_id, completion_id, live=accepted.live)
     return sse.stream(completion_id, batches, first)
@@ -103,9 +109,7 @@ def _of_record(found: Detail) -> dict[str, Any]:
         facts = {"completion_id": record.id, **{name: getattr(record, name) for name in NAMES[:2]}}
         raise find_error(record.error_code)(record.error_detail or "", facts=facts)
     if not record.stored:
-        raise Conflict(
-            "This was answered before, and the answer was not to be stored.", facts={"completion_id": record.id}
-        )
+        raise _unkept(record)
     if record.usage is None:
         raise EverturnError("The turn has no end.")
     answered = found.answered_by
@@ -124,6 +128,12 @@ def _of_record(found: Detail) -> dict[str, Any]:
         "cost_usd": record.cost_usd,
         "warnings": record.warnings,
     }
+
+
+def _unkept(record: Completion) -> Conflict:
+    return Conflict(
+        "This was answered before, and the answer was not to be stored.", facts={"completion_id": record.id}
+    )
 
 
 def _id(message_id: int | None, completion_id: int) -> str:
