@@ -196,6 +196,13 @@ completions = Table(
         postgresql_where=text("status IN ('queued', 'in_progress')"),
         sqlite_where=text("status IN ('queued', 'in_progress')"),
     ),
+    # Of an ended completion that was not to be stored the lease says how long its events are kept.
+    Index(
+        "ix_completions_unstored",
+        "lease_expires_at",
+        postgresql_where=text("NOT stored AND lease_expires_at IS NOT NULL"),
+        sqlite_where=text("NOT stored AND lease_expires_at IS NOT NULL"),
+    ),
 )
 
 attempts = Table(

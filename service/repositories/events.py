@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Row, Select, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, recordset
 from service.db.tables import completions, events
+from service.db.types import now
 
 Record = Row[*tuple[Any, ...]]
 
@@ -44,6 +45,24 @@ async def list_watched(connection: AsyncConnection, watches: Sequence[Watch]) ->
     """
     rows = [watch._asdict() for watch in watches]
     return list(await connection.execute(_watched(connection.dialect.name), {"watches": encode(rows)}))
+
+
+async def has_unstored(connection: AsyncConnection) -> bool:
+    """Whether there is something to purge."""
+    return (await connection.execute(select(completions.c.id).where(*_unstored()).limit(1))).first() is not None
+
+
+async def purge_unstored(connection: AsyncConnection) -> None:
+    """Forget the events of completions that were not to be stored, once those who followed them had time to read."""
+    due = update(completions).where(*_unstored()).values(lease_expires_at=None)
+    gone = [tuple(row) for row in await connection.execute(due.returning(completions.c.user_id, completions.c.id))]
+    if gone:
+        await connection.execute(delete(events).where(tuple_(events.c.user_id, events.c.completion_id).in_(gone)))
+
+
+def _unstored() -> tuple[ColumnElement[bool], ...]:
+    over = (completions.c.finished_at.is_not(None), completions.c.lease_expires_at < now())
+    return ~completions.c.stored, completions.c.lease_expires_at.is_not(None), *over
 
 
 @lru_cache

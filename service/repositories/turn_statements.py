@@ -13,12 +13,11 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     CompoundSelect,
-    Delete,
     FromClause,
     Update,
     and_,
     bindparam,
-    delete,
+    case,
     exists,
     false,
     func,
@@ -27,7 +26,6 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    tuple_,
     union_all,
     update,
 )
@@ -66,9 +64,11 @@ ENTRY = (
 # The same as `running`, but for finding a row by its key: the index of the running ones is full of ended ones.
 unfinished = completions.c.finished_at.is_(None)
 
+KEPT_SECONDS = 10
+
 BEGIN = ("conversations", "moved", "messages", "completions", "attempts", "claims")
 APPEND = ("events",)
-FINISH = ("outcomes", "answers", "tails", "purges", "ends", "entries")
+FINISH = ("outcomes", "answers", "tails", "ends", "entries")
 
 
 @lru_cache
@@ -125,7 +125,6 @@ def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
     return {
         "answers": _answers(dialect, finished),
         "tails": insert_rows(dialect, "tails", table=events, names=EVENTS, where=finished),
-        "purges": _purges(dialect, finished),
         "ends": _ends(dialect, finished),
         "entries": insert_rows(dialect, "entries", table=ledger_entries, names=ENTRY, where=accounted),
     }
@@ -163,13 +162,15 @@ def _events(dialect: str) -> Any:
 
 def _outcomes(dialect: str) -> Any:
     rows = recordset(dialect, "outcomes", *(completions.c[name] for name in OUTCOME))
+    # The events of one that was not to be stored stay for those who follow it, and then go: events.purge_unstored.
+    kept = case((completions.c.stored, null()), else_=later(KEPT_SECONDS))
     return (
         update(completions)
         .where(completions.c.user_id == rows.c.user_id, completions.c.id == rows.c.id)
         .where(completions.c.epoch == rows.c.epoch, unfinished)
         .values(
             {name: rows.c[name] for name in OUTCOME if name not in ("user_id", "id", "epoch")}
-            | {"finished_at": now(), "lease_expires_at": null()}
+            | {"finished_at": now(), "lease_expires_at": kept}
         )
         .returning(completions.c.user_id, completions.c.id)
     )
@@ -188,13 +189,6 @@ def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) 
         .where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.id, chosen(rows))
         .values({name: rows.c[name] for name in ("content", "reasoning", "status", "model")})
     )
-
-
-def _purges(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Delete:
-    """The events of a completion that was not to be stored go with its end."""
-    rows = recordset(dialect, "purges", events.c.user_id, events.c.completion_id)
-    unwanted = select(rows.c.user_id, rows.c.completion_id).where(chosen(rows))
-    return delete(events).where(tuple_(events.c.user_id, events.c.completion_id).in_(unwanted))
 
 
 def _ends(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:

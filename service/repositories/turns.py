@@ -32,13 +32,13 @@ class Begin(NamedTuple):
 class Finish(NamedTuple):
     """The end of a turn. Only the first one with the right epoch is written; `entry` is never lost.
 
-    A turn that is not to be stored has no answer and leaves no events; one that never ran has no attempt and no entry.
+    A turn that is not to be stored has no answer; one that never ran has no attempt and no entry.
     """
 
     outcome: Row
     answer: Row | None
     attempt: Row | None
-    events: Row | None
+    events: Row
     entry: Row | None
 
     @property
@@ -72,9 +72,7 @@ class Flush(NamedTuple):
         if self.finishes:
             rows["outcomes"] = [one.outcome for one in self.finishes]
             rows["answers"] = [one.answer for one in self.finishes if one.answer]
-            rows["tails"] = [one.events for one in self.finishes if one.events]
-            unstored = [one.name for one in self.finishes if not one.events]
-            rows["purges"] = [{"user_id": user_id, "completion_id": number} for user_id, number in unstored]
+            rows["tails"] = [one.events for one in self.finishes]
             rows["ends"] = [one.attempt for one in self.finishes if one.attempt]
             rows["entries"] = [one.entry for one in self.finishes if one.entry]
         return rows

@@ -99,7 +99,7 @@ def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]
         outcome=outcome,
         answer=answer if turn.message_id else None,
         attempt=_attempt(live, end) if ran else None,
-        events=event_row(turn, tail) if turn.message_id else None,
+        events=event_row(turn, tail),
         entry=entry_row(turn, use, error_kind=_error_kind(end)) if ran else None,
     )
     return Closing(finish, tail, end.error)

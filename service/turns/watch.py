@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.errors import EverturnError
-from service.repositories import claims, turns
+from service.repositories import claims, events, turns
 from service.repositories.recovery import list_signals
 from service.turns.live import Lives
 from service.turns.recovery import Recovery
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 PULSE_SECONDS = 0.4
 TIDY_SECONDS = 3600.0
+FORGET_SECONDS = 5.0
 CLAIM_HOURS = 48
 
 
@@ -33,6 +34,7 @@ class Watch:
         self._tidied = monotonic()
         self._blind = False
         self._trusts_from = float("-inf")
+        self._forgot = float("-inf")
 
     def start(self) -> None:
         self._tasks = [
@@ -80,6 +82,13 @@ class Watch:
         if any(signal.free for signal in signals):
             await self.sweep()
 
+    async def forget(self) -> None:
+        """Purge the events of ended turns that were not to be stored."""
+        async with self._database.reading() as connection:
+            due = await events.has_unstored(connection)
+        if due:
+            await self._database.atomically(events.purge_unstored)
+
     async def _hold(self) -> None:
         while True:
             await self._survive(self.renew, "leases could not be renewed")
@@ -92,11 +101,14 @@ class Watch:
                 swept = monotonic()
                 await self._survive(self.sweep, "lapsed turns could not be looked for")
             await self._survive(self.listen, "signals could not be read")
-            await self._survive(self._tidy, "old idempotency keys could not be removed")
+            await self._survive(self._tidy, "old rows could not be removed")
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _tidy(self) -> None:
-        """Forget old idempotency keys, once an hour."""
+        """Forget what was not to be stored a little after its end, and old idempotency keys once an hour."""
+        if monotonic() - self._forgot >= FORGET_SECONDS:
+            self._forgot = monotonic()
+            await self.forget()
         if monotonic() - self._tidied >= TIDY_SECONDS:
             async with self._database.transaction() as connection:
                 await claims.purge_claims(connection, hours=CLAIM_HOURS)

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 from sqlalchemy import text
 
+from service.domain.history import Line
 from service.turns.live import Live
+from service.turns.opening import Opening, Sampling
 from service.turns.recovery import Recovery
 from service.turns.watch import Watch
 from tests.patience import PATIENCE, until
-from tests.turns.house import ENDING, House, open_house
+from tests.turns.house import ENDING, MODEL, House, open_house
 
 PAST = {"sqlite": "1", "postgresql": "now() - interval '1 second'"}
 LEASES = "SELECT count(*) FROM completions WHERE lease_expires_at > {}"
@@ -102,6 +105,29 @@ async def test_one_broken_turn_keeps_no_other_from_being_taken_over(house: House
         assert [tuple(row) for row in rows] == [("in_progress", 1), ("incomplete", 3)]
     for one in (gate, *(one for _, one in others)):
         one.set()
+
+
+async def test_what_was_not_to_be_stored_is_forgotten_a_little_after_its_end(house: House) -> None:
+    line = (Line("user", "off the record"),)
+    opening = Opening(1, None, MODEL, line, line, Sampling(), streamed=True, stored=False)
+    ended, kept = await house.engine.begin(opening), await house.begin()
+    for live in (ended, kept):
+        await asyncio.wait_for(live.finished.wait(), PATIENCE)
+    house.provider.script = ["so far", asyncio.Event()]
+    running = await house.engine.begin(opening)
+    async with aclosing(running.follow()) as batches:
+        await anext(batches)
+    watch = watch_of(house)
+    texts = "SELECT completion_id FROM events GROUP BY completion_id ORDER BY completion_id"
+    await watch.forget()
+    lives = sorted(live.turn.completion_id for live in (ended, kept, running))
+    assert [row[0] for row in await house.rows(texts)] == lives
+    await lapse(house)
+    await watch.forget()
+    lives.remove(ended.turn.completion_id)
+    assert [row[0] for row in await house.rows(texts)] == lives
+    async with aclosing(house.engine.hub.follow(*ended.turn.name)) as batches:
+        assert [[event.kind for event in batch] async for batch in batches] == [["done"]]
 
 
 async def test_the_pulse_outlives_what_it_meets(house: House) -> None:

@@ -210,23 +210,26 @@ async def test_key_of_a_refused_request_is_free_again(two: Two) -> None:
 
 
 @pytest.mark.parametrize("path", [CHAT, STREAM])
-async def test_unstored_turn_is_told_once(two: Two, path: str) -> None:
-    """What was not to be stored cannot be said again; while it runs it can be watched."""
-    plan, headers = two.plan(hold_after=2), keyed()
-    sending = asyncio.create_task(send(two.here, path, chat(plan, store=False), headers))
-    await plan.asked()
-    watching = asyncio.create_task(send(two.here, path, chat(plan, store=False), headers))
-    if path == STREAM:
-        number = int((await call(two.here, "GET", "/completions", expect=200))["items"][0]["id"])
-        assert not (await two.rows("SELECT finished_at FROM completions WHERE id = :id", id=number))[0][0]
-    plan.go()
-    first, beside = await sending, await watching
-    assert plan.answer in (text_of(first.content) if path == STREAM else first.json()["content"])
-    assert (beside.content == first.content) or beside.status_code == 409
+async def test_unstored_turn_is_not_said_again(two: Two, path: str) -> None:
+    plan, headers = two.plan(), keyed()
+    first = await send(two.here, path, chat(plan, store=False), headers)
+    assert plan.answer == (text_of(first.content) if path == STREAM else first.json()["content"])
     for client in two.clients:
         again = await send(client, path, chat(plan, store=False), headers)
         assert (again.status_code, again.json()["code"]) == (409, "conflict")
     assert len(plan.calls) == 1
+
+
+async def test_unstored_turn_is_joined_while_it_runs(two: Two) -> None:
+    plan, headers = two.plan(words=20, hold_after=2), keyed()
+    body = chat(plan, store=False)
+    async with (
+        opened(two.here, STREAM, body, words=2, headers=headers) as stream,
+        opened(two.there, STREAM, body, words=2, headers=headers) as beside,
+    ):
+        plan.go()
+        assert await stream.rest() == await beside.rest()
+    assert text_of(stream.got) == plan.answer
 
 
 async def test_worker_killed_right_after_accepting_makes_no_second_turn(two: Two) -> None:

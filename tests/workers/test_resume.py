@@ -129,6 +129,18 @@ async def test_erased_stream_ends_with_an_error_everywhere(two: Two) -> None:
         assert (await client.get(f"/completions/{stream.completion_id}/stream")).status_code == 404
 
 
+async def test_unstored_stream_is_whole_everywhere_while_it_runs(two: Two) -> None:
+    plan = two.plan(words=30, hold_after=3)
+    async with (
+        opened(two.here, STREAM, chat(plan, store=False), words=2) as stream,
+        taken_up(two.there, stream.completion_id, words=2) as other,
+    ):
+        plan.go()
+        whole = await stream.rest()
+        assert await other.rest() == whole
+    assert text_of(whole) == plan.answer
+
+
 async def test_unstored_stream_tells_its_end_afterwards(two: Two) -> None:
     made = await call(two.here, "POST", "/chat/completions", chat(two.plan(), store=False), expect=201)
     for client in two.clients:
