@@ -27,6 +27,7 @@ from service.api.rest import (
     models,
     porting,
     prompts,
+    search,
     system,
     usage,
     users,
@@ -57,6 +58,7 @@ from service.usecases.imports import Imports
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
+from service.usecases.search import Search
 from service.usecases.turns import Turns
 from service.usecases.usage import Usage
 from service.usecases.users import Users
@@ -76,6 +78,7 @@ ROUTERS = (
     messages,
     chat,
     completions,
+    search,
     prompts,
     usage,
     compare,
@@ -207,6 +210,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         registry=registry,
         catalog=Catalog(registry, core.cursors),
         models=Models(core.database, registry, claims),
+        search=Search(core.database, core.pager),
         usage=Usage(core.database, core.pager, timeout=settings.report_timeout),
         engine=engine,
         hub=engine.hub,

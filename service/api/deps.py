@@ -24,6 +24,7 @@ from service.usecases.imports import Imports
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
 from service.usecases.models import Models
+from service.usecases.search import Search
 from service.usecases.turns import Turns
 from service.usecases.usage import Usage
 from service.usecases.users import Users
@@ -49,6 +50,7 @@ class Services:
     catalog: Catalog
     models: Models
     registry: Registry
+    search: Search
     usage: Usage
     engine: Engine
     hub: Hub

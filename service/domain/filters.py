@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from service.domain.search import Query
+
 
 @dataclass(frozen=True, slots=True)
 class ConversationFilter:
@@ -44,3 +46,16 @@ class EntryFilter:
     since: datetime | None = None
     until: datetime | None = None
     recent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """One user's messages that a query matches. `since` is inclusive, `until` is not."""
+
+    user_id: int
+    query: Query
+    provider: str | None = None
+    role: str | None = None
+    conversation_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None

@@ -1,0 +1,43 @@
+"""What both search indexes give, and what they ask beside single words, in SQL that both databases read alike."""
+
+from typing import Any, NamedTuple
+
+from service.domain.filters import SearchFilter
+
+# Where a message stands among its owner's, as numbers; only the index that gave it can read it.
+Place = tuple[int, ...]
+
+PROVIDER = """EXISTS (
+    SELECT 1 FROM messages AS m JOIN completions AS c ON c.user_id = m.user_id AND c.id = m.completion_id
+    WHERE m.user_id = d.user_id AND m.id = d.message_id AND c.provider = :provider)"""
+
+
+class Candidate(NamedTuple):
+    """A message that the index gives; `words`, the beginning of them, where it matches all that was asked."""
+
+    message_id: int
+    place: Place
+    words: str | None
+
+
+def decisions(chosen: SearchFilter, position: str) -> tuple[str, dict[str, Any]]:
+    """A condition on a document `d` by its words and its message, and its values. `position`: strpos or instr."""
+    conditions, values = [], {}
+    parts = [(one, "> 0") for one in chosen.query.phrases] + [(one, "= 0") for one in chosen.query.barred_phrases]
+    for number, (phrase, compared) in enumerate(parts):
+        conditions.append(f"{position}(' ' || d.words || ' ', :phrase{number}) {compared}")
+        values[f"phrase{number}"] = f" {phrase} "
+    if chosen.provider is not None:
+        conditions.append(PROVIDER)
+        values["provider"] = chosen.provider
+    return " AND ".join(conditions) or "1 = 1", values
+
+
+def marks(chosen: SearchFilter) -> list[str]:
+    """The marks that a message must have: its owner's, and those of the filters."""
+    found = [f"u_{chosen.user_id}"]
+    if chosen.conversation_id is not None:
+        found.append(f"c_{chosen.conversation_id}")
+    if chosen.role is not None:
+        found.append(f"r_{chosen.role}")
+    return found
