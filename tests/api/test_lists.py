@@ -24,6 +24,8 @@ LISTS = [
     ("/conversations/{talk}/messages?branch=all&sort=recent", "message", 20),
     ("/users/me/messages", "message", 20),
     ("/users/me/messages?sort=oldest", "message", 20),
+    ("/search?query=more", "message", 20),
+    ("/search?query=more+-less&conversation_id={talk}&role=user", "message", 20),
     ("/completions", "completion", 20),
     ("/completions?sort=oldest&provider=openai", "completion", 20),
     ("/users/me/completions", "completion", 20),

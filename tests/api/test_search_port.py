@@ -7,13 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from service.db.engine import Database
+from service.domain.cursors import Cursors
 from service.domain.filters import SearchFilter
+from service.domain.paging import Ask
 from service.domain.search import Query, parse
 from service.domain.words import fold
 from service.repositories import search, search_postgres
+from service.repositories.paging import Pager
 from service.repositories.search import find_matches
+from service.usecases.search import Search
 from tests.api.documents import Rows, message, two_users
 
 
@@ -108,3 +113,18 @@ async def test_a_search_that_looked_at_many_says_where_to_go_on(rows: Rows, monk
         before = matches.rest
         assert (before is None) == (turn == 2)
     assert found == [100, 50]
+
+
+async def test_the_statements_of_a_search_do_not_grow_with_its_matches(rows: Rows) -> None:
+    search_in = Search(rows.database, Pager(Cursors(b"secret")))
+    sent: list[str] = []
+    event.listen(rows.database.engine.sync_engine, "before_cursor_execute", lambda *call: sent.append(call[2]))
+    counts = []
+    for first, last in ((1, 4), (4, 400)):
+        await rows.write(*(message(n, f"same {n}") for n in range(first, last)))
+        sent.clear()
+        found = await search_in.find(SearchFilter(1, parse("same")), Ask(limit=100))
+        assert len(found.page.items) == min(100, last - 1)
+        counts.append(len([one for one in sent if not one.startswith("BEGIN")]))
+    # Postgres: the time limit, the first and the last moment, the matches, the page. SQLite: the last two.
+    assert counts == ([4, 4] if rows.database.dialect == "postgresql" else [2, 2])
