@@ -42,6 +42,9 @@ format: uv ## sort imports and format the code
 	$(RUN) ruff check --fix-only --select I .
 	$(RUN) ruff format .
 
+openapi: uv ## write docs/openapi.json anew after a change of the API
+	$(RUN) everturn openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
 lock: uv ## write uv.lock anew after a change of pyproject.toml
 	$(UV) lock $(ARGS)
 

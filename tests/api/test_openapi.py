@@ -1,5 +1,6 @@
 """The description of the API: whole, and true: generated requests get no server error and the answers described."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,7 @@ from service.config import Settings
 from service.main import create_app
 from tests.api.steps import OPENAI
 from tests.conftest import MakeDatabase, Running, admin_key_for, service_environment
-from tests.servers.service import Service
+from tests.servers.service import ROOT, Service
 
 DESCRIBED: dict[str, Any] = create_app(Settings(local_model="off")).openapi()
 SCHEMA = schemathesis.openapi.from_dict(DESCRIBED)
@@ -100,6 +101,12 @@ def test_a_key_comes_in_either_of_two_headers() -> None:
     schemes = DESCRIBED["components"]["securitySchemes"]
     assert schemes["key"]["scheme"] == "bearer"
     assert (schemes["x-api-key"]["in"], schemes["x-api-key"]["name"]) == ("header", "x-api-key")
+
+
+def test_the_committed_copy_is_this_description() -> None:
+    """So that a change of the contract is seen in the commit that makes it."""
+    kept = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
+    assert kept == json.loads(json.dumps(DESCRIBED)), "The API has changed. Look at it and write it: make openapi"
 
 
 def test_names_of_operations_are_unique() -> None:
