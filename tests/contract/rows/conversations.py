@@ -113,3 +113,23 @@ async def store_message(desk: Desk) -> None:
     body = {"role": "assistant", "content": "I will.", "conversation_id": made["conversation_id"]}
     more = await call(desk.owner, "POST", "/chat", body, expect=201)
     assert (await call(desk.owner, "GET", f"/messages/{more['id']}", expect=200))["parent_id"] == made["id"]
+
+
+@checks("GET /search")
+async def search(desk: Desk) -> None:
+    desk.llmock.reply("The ferry leaves at nine.")
+    talk = (await start_talk(desk.owner))["id"]
+    answer = await ask(desk.owner, talk, "When does it leave?")
+    query = {
+        "query": 'ferry "at nine" -winter', "provider": "openai", "role": "assistant", "conversation_id": str(talk),
+        "since": "2000-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z", "skip": "0", "limit": "5",
+    }  # fmt: skip
+    page = (await desk.owner.get("/search", params=query)).json()
+    [hit] = page["items"]
+    assert (hit["id"], hit["conversation"]["id"]) == (answer["message_id"], talk)
+    assert "<mark>ferry</mark>" in hit["snippet"]
+    assert (await call(desk.owner, "GET", "/search?query=ferry%20-nine", expect=200))["items"] == []
+    assert (await call(desk.people.other, "GET", "/search?query=ferry", expect=200))["items"] == []
+    await call(desk.owner, "GET", "/search", expect=422)
+    for odd in ("%22", "-", "(((", "a%20OR", "*", "%22%22%20--", "'%3B"):
+        await call(desk.owner, "GET", f"/search?query={odd}", expect=200)
