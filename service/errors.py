@@ -7,10 +7,14 @@ EverturnError                 500  internal_error
 ├── Forbidden                 403  forbidden
 ├── NotFound                  404  not_found
 │   └── UnknownModel          404  model_not_found
+├── Stalled                   408  request_stalled
 ├── Conflict                  409  conflict
 │   ├── Duplicate             409  duplicate
 │   └── ConversationBusy      409  conversation_busy
+├── PreconditionFailed        412  precondition_failed
 ├── BodyTooLarge              413  body_too_large
+│   └── QuotaExceeded         413  quota_exceeded
+├── RangeNotSatisfiable       416  range_not_satisfiable
 ├── Unprocessable             422  unprocessable
 │   ├── ProviderRefused       422  provider_refused
 │   ├── IdempotencyMismatch   422  idempotency_mismatch
@@ -72,6 +76,10 @@ class UnknownModel(NotFound):
     code, title = "model_not_found", "Unknown model"
 
 
+class Stalled(EverturnError):
+    status, code, title = 408, "request_stalled", "The body came too slowly"
+
+
 class Conflict(EverturnError):
     status, code, title = 409, "conflict", "Conflict"
 
@@ -84,8 +92,22 @@ class ConversationBusy(Conflict):
     code, title = "conversation_busy", "The conversation has a running turn"
 
 
+class PreconditionFailed(EverturnError):
+    status, code, title = 412, "precondition_failed", "What is there is not what the request expects"
+
+
 class BodyTooLarge(EverturnError):
     status, code, title = 413, "body_too_large", "The body is too large"
+
+
+class QuotaExceeded(BodyTooLarge):
+    code, title = "quota_exceeded", "The user's files take all the space that they may"
+
+
+class RangeNotSatisfiable(EverturnError):
+    """`facts` hold the `size` of what is there."""
+
+    status, code, title = 416, "range_not_satisfiable", "None of the ranges lies within the file"
 
 
 class Unprocessable(EverturnError):

@@ -22,6 +22,7 @@ from service.api.rest import (
     completions,
     conversations,
     docs,
+    files,
     keys,
     messages,
     models,
@@ -32,6 +33,7 @@ from service.api.rest import (
     usage,
     users,
 )
+from service.blobs.store import Store
 from service.config import Settings
 from service.db.engine import Database
 from service.db.ids import Ids
@@ -53,6 +55,7 @@ from service.usecases.comparisons import Comparisons
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.exports import Exports
+from service.usecases.files import Files, Quota
 from service.usecases.folding import Folding
 from service.usecases.imports import Imports
 from service.usecases.keys import Keys
@@ -60,6 +63,7 @@ from service.usecases.messages import Messages
 from service.usecases.models import Models
 from service.usecases.search import Search
 from service.usecases.turns import Turns
+from service.usecases.upkeep import Upkeep
 from service.usecases.usage import Usage
 from service.usecases.users import Users
 
@@ -80,6 +84,7 @@ ROUTERS = (
     completions,
     search,
     prompts,
+    files,
     usage,
     compare,
 )
@@ -94,12 +99,14 @@ class Core:
     cursors: Cursors
     pager: Pager
     claims: Claims
+    store: Store
     users: Users
     keys: Keys
     imports: Imports
     exports: Exports
 
     async def close(self) -> None:
+        self.store.close()
         await self.database.close()
 
 
@@ -127,7 +134,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _add_edge(app: FastAPI, settings: Settings) -> None:
     """What every request passes before the routes; what is added last is the outermost."""
     imported = Upload("POST", re.compile("/users/[^/]+/import"), settings.max_import_bytes)
-    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, uploads=(imported,))
+    written = Upload("PUT", re.compile("/files/.*", re.DOTALL), settings.max_file_bytes)
+    app.add_middleware(Guard, max_body_bytes=settings.max_body_bytes, uploads=(imported, written))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -149,7 +157,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     engine = Engine(core.database, core.ids, registry, lease_seconds=lease, retries=retries)
     recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=lease)
     watch = Watch(core.database, engine.lives, recovery, lease_seconds=lease)
-    folding = Folding(core.database)
+    folding, upkeep = Folding(core.database), Upkeep(core.database, core.store)
     draining = Draining(engine, recovery, watch, grace=settings.drain_seconds)
     app.state.services = served = build_services(settings, core, registry, engine)
     try:
@@ -159,6 +167,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await engine.start()
         watch.start()
         folding.start()
+        upkeep.start()
         draining.listen()
         # Full collections over what stays for good cost tens of milliseconds each.
         gc.collect()
@@ -166,6 +175,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         yield
     finally:
         folding.stop()
+        upkeep.stop()
         await draining.run()
         draining.close()
         served.models.stop()
@@ -181,10 +191,11 @@ def build_core(settings: Settings) -> Core:
     ids = Ids(database)
     cursors = Cursors(derive(pepper, "cursors"))
     pager, claims = Pager(cursors), Claims(database)
-    users = Users(database, ids, pager, claims)
+    store = Store(settings.files_dir or settings.data_dir / "files", spare_bytes=settings.spare_disk_bytes)
+    users = Users(database, ids, pager, claims=claims, store=store)
     keys = Keys(database, ids, pager, claims=claims, pepper=pepper)
     imports = Imports(database, ids, settings.data_dir, most_bytes=settings.max_import_bytes)
-    return Core(database, ids, cursors, pager, claims, users, keys, imports, Exports(database))
+    return Core(database, ids, cursors, pager, claims, store, users, keys, imports, Exports(database))
 
 
 def database_url(settings: Settings) -> str:
@@ -211,6 +222,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         catalog=Catalog(registry, core.cursors),
         models=Models(core.database, registry, claims),
         search=Search(core.database, core.pager),
+        files=Files(core.database, core.pager, core.store, quota=Quota(settings.user_file_bytes, settings.user_files)),
         usage=Usage(core.database, core.pager, timeout=settings.report_timeout),
         engine=engine,
         hub=engine.hub,

@@ -20,6 +20,7 @@ from service.usecases.comparisons import Comparisons
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.exports import Exports
+from service.usecases.files import Files
 from service.usecases.imports import Imports
 from service.usecases.keys import Keys
 from service.usecases.messages import Messages
@@ -48,6 +49,7 @@ class Services:
     comparisons: Comparisons
     claims: Claims
     catalog: Catalog
+    files: Files
     models: Models
     registry: Registry
     search: Search

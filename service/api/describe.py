@@ -17,6 +17,10 @@ from service.errors import (
     Forbidden,
     LimitExceeded,
     NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Stalled,
+    StorageFull,
     Unauthenticated,
     Unavailable,
     Unprocessable,
@@ -47,11 +51,15 @@ FAILURES: dict[str, EverturnError] = {
     "401": Unauthenticated("This key is unknown, revoked or expired."),
     "403": Forbidden("Only an admin key may do this."),
     "404": NotFound("There is no conversation 7."),
+    "408": Stalled(),
     "409": Conflict("The conversation changed meanwhile; read it and send again."),
+    "412": PreconditionFailed(),
     "413": BodyTooLarge("The body is larger than this service takes."),
+    "416": RangeNotSatisfiable(facts={"size": 184320}),
     "422": Unprocessable("Field required", loc=("body", "content")),
     "429": LimitExceeded("The budget of this month is used up."),
     "503": Unavailable("This worker is shutting down; send again."),
+    "507": StorageFull(),
 }
 
 

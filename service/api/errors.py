@@ -66,13 +66,16 @@ _RESPONSES: dict[int, dict[str, Any]] = {
     401: _documented("No valid key was sent."),
     403: _documented("The key may not do this."),
     404: _documented("There is no such thing, or it is somebody else's."),
+    408: _documented("The body came too slowly."),
     409: _documented("It contradicts what is there."),
+    412: _documented("What is there is not what `If-Match` or `If-None-Match` expects."),
     413: _documented("The body is too large."),
-    415: _documented("The body is not JSON."),
+    415: _documented("The body is not of the kind that is taken here."),
+    416: _documented("None of the ranges lies within; `Content-Range` has the size."),
     422: _documented("The request does not fit; `detail` says where.", Invalid),
     429: _documented("A limit is used up; `Retry-After` says when to come back."),
-    507: _documented("The disk is full; nothing was kept."),
     503: _documented("Not available now; `Retry-After` says when to come back."),
+    507: _documented("The disk is full; nothing was kept."),
 }
 
 
@@ -101,6 +104,8 @@ def respond(error: EverturnError, request_id: str | None = None) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="everturn"'
     if error.replayed:
         headers[REPLAYED] = "true"
+    if error.status == 416:
+        headers["Content-Range"] = f"bytes */{error.facts['size']}"
     return answer(error.status, problem(error, request_id), headers)
 
 

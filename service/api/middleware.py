@@ -47,6 +47,7 @@ EXPOSED = (
     "X-Request-ID",
     "X-Total-Count",
 )
+FILES = "/files/"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -66,7 +67,7 @@ class Edge:
             scope = {**scope, "query_string": b"&".join(part for part in parts if part.partition(b"=")[2])}
         if scope["method"] == "HEAD":
             # Answered as GET is; the server leaves the body out.
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "state": {**scope.get("state", {}), "head": True}}
         exchange = _Exchange(scope, send)
         try:
             await self._app(scope, receive, exchange.send)
@@ -101,7 +102,7 @@ class _Exchange:
         await self._send(message)
 
     def record(self) -> None:
-        """Count and log the request: its route, not its query, which may hold what users wrote."""
+        """Count and log the request: neither its query nor the name of a file, which hold what users wrote."""
         scope = self._scope
         took = perf_counter() - self._started
         route, method = route_of(scope), scope["method"]
@@ -112,7 +113,7 @@ class _Exchange:
         access.info(
             "request",
             method=method,
-            path=scope["path"],
+            path=FILES if scope["path"].startswith(FILES) else scope["path"],
             status=self._status,
             ms=round(took * 1000, 1),
             request_id=self.request_id,

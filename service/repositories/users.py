@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.file_tables import files
 from service.db.tables import (
     attempts,
     completions,
@@ -29,6 +30,7 @@ ERASED = {
     "attempts": attempts,
     "events": events,
     "keys": keys,
+    "files": files,
 }
 
 

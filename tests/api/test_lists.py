@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from secrets import token_hex
+from time import time_ns
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -30,6 +31,7 @@ LISTS = [
     ("/completions?sort=oldest&provider=openai", "completion", 20),
     ("/users/me/completions", "completion", 20),
     ("/users/me/keys", "key", 20),
+    ("/files?prefix=list/", "file", 20),
     ("/users?tags={mark}", "user", 20),
     ("/users?tags={mark}&q={mark}", "user", 20),
     ("/models", "model", 10),
@@ -64,6 +66,9 @@ class Shelf:
                 await call(owner, "POST", "/chat", line, expect=201)
             case "completion":
                 await ask(owner, self.talk, "Well?")
+            case "file":
+                made = await owner.put(f"/files/list/{time_ns()}", content=b"x")
+                assert made.status_code == 201
             case "key":
                 await call(owner, "POST", "/users/me/keys", {}, expect=201)
             case "user":
@@ -92,7 +97,7 @@ def with_query(path: str, **query: object) -> str:
 
 
 def ids(*found: Json) -> list[object]:
-    return [item["id"] for page in found for item in page["items"]]
+    return [item.get("id", item.get("path")) for page in found for item in page["items"]]
 
 
 @pytest.mark.parametrize(("path", "noun"), PATHS)

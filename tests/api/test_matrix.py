@@ -118,6 +118,11 @@ EXPECTED: dict[str, Row] = {
     "GET /completions/{completion_id}": Row(401, 200, 404, 200),
     "GET /completions/{completion_id}/stream": Row(401, 200, 404, 200),
     "POST /completions/{completion_id}/cancel": Row(401, 200, 404, 200),
+    "GET /files": any_key(),
+    # Everybody writes among their own files, where only the owner has one at this path.
+    "PUT /files/{path:path}": Row(401, 200, 201, 201),
+    "GET /files/{path:path}": owned(),
+    "DELETE /files/{path:path}": owned(204),
 }
 CHANGES_MODELS = {"PATCH /models/{model_id:path}", "DELETE /models/{model_id:path}"}
 # What an admin key reads as itself although it is somebody else's.
@@ -200,12 +205,15 @@ async def things(client: httpx2.AsyncClient, user_id: int) -> dict[str, object]:
     talk = await start_talk(client, "Hello", "Hi!")
     answer = await ask(client, talk["id"], "How are you?")
     key = await call(client, "POST", "/users/me/keys", {"name": "spare"}, expect=201)
+    path = f"notes/{key['id']}.txt"
+    assert (await client.put(f"/files/{path}", content=b"Remember the milk.")).status_code == 201
     return {
         "user_id": user_id,
         "conversation_id": talk["id"],
         "message_id": answer["message_id"],
         "completion_id": answer["completion_id"],
         "key_id": key["id"],
+        "path:path": path,
         "model_id:path": OPENAI,
         "provider": "openai",
         "name": "swagger-ui.css",

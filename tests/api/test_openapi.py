@@ -146,7 +146,9 @@ def real(exposed: Running, key: str) -> dict[str, Any]:
         spare = client.post("/users/me/keys", json={}).json()
         # One of its own: what is switched off here answers nobody any more.
         model = client.post("/models", json={"id": f"spare-{spare['id']}", "provider": "openai"}).json()
-    return {**answer, "key_id": spare["id"], "user_id": "me", "model_id": model["id"]}
+        assert client.put("/files/notes/milk.txt", content=b"Remember the milk.").is_success
+    named = {"key_id": spare["id"], "user_id": "me", "model_id": model["id"], "path": "notes/milk.txt"}
+    return {**answer, **named}
 
 
 @SCHEMA.parametrize()

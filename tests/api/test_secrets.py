@@ -49,6 +49,9 @@ async def test_the_log_holds_neither_content_nor_secrets(talkative: tuple[Servic
         await client.post(
             "/chat", content=f'{{"role": "{CANARY}'.encode(), headers={"Content-Type": "application/json"}
         )
+        await client.put(f"/files/{CANARY}.txt", content=said.encode())
+        await client.put(f"/files/{CANARY}/../x", content=said.encode())
+        await call(client, "GET", f"/files?prefix={CANARY}", expect=200)
         await client.get("/users/me", headers={"x-api-key": f"{key['key']}x"})
         await client.get("/conversations", headers={"Everturn-User": f"ext:{CANARY}"})
         await call(client, "DELETE", f"/conversations/{talk['id']}", expect=204)

@@ -43,7 +43,8 @@ class Service:
         command: Sequence[str] = (*EVERTURN, "serve"),
     ) -> None:
         self.port = port or free_port()
-        self.environment = surroundings() | {"EVERTURN_PORT": str(self.port)} | dict(environment)
+        own = {"EVERTURN_PORT": str(self.port), "EVERTURN_DATA_DIR": str(folder / "data")}
+        self.environment = surroundings() | own | dict(environment)
         self.log = folder / "service.log"
         self._command = [part.format(port=self.port) for part in command]
         self._process: subprocess.Popen[bytes] | None = None

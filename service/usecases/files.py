@@ -1,0 +1,276 @@
+"""Files: a user's attachments, kept by the hash of their content, under a quota."""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.blobs.store import Blob, Incoming, Reader, Store
+from service.db.engine import Database
+from service.domain.etags import Conditions, quote
+from service.domain.media import HEAD_BYTES, contradicts
+from service.domain.paging import Ask, Page
+from service.errors import (
+    BadRequest,
+    EverturnError,
+    NotFound,
+    PreconditionFailed,
+    QuotaExceeded,
+    Unavailable,
+    Unprocessable,
+)
+from service.repositories import files as rows
+from service.repositories.paging import Pager
+
+log = logging.getLogger(__name__)
+
+MOST_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much each user may have."""
+
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a path names. `content_type` is what the client said."""
+
+    path: str
+    size: int
+    content_type: str
+    sha256: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FileDraft:
+    """A file to be written. `length` None: it is known when all of it is here. `sha256`: what the client computed."""
+
+    path: str
+    content_type: str
+    length: int | None
+    conditions: Conditions
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written, and whether its path is new."""
+
+    file: File
+    created: bool
+
+
+class Files:
+    def __init__(self, database: Database, pager: Pager, store: Store, *, quota: Quota) -> None:
+        self._database = database
+        self._pager = pager
+        self._store = store
+        self._quota = quota
+        # What is on its way here and counts already, by user: what lies on the disk stays within the quota too.
+        self._arriving: Counter[int] = Counter()
+
+    async def put(self, user_id: int, draft: FileDraft, body: AsyncIterator[bytes]) -> Written:
+        """Keep a content under a path, all of it or nothing; what the path named before is let go.
+
+        Raises PreconditionFailed, QuotaExceeded, StorageFull, Unprocessable for an image that is none, BadRequest for
+        another content than announced, and whatever `body` raises.
+        """
+        room = await self._admit(user_id, draft)
+        with self._expect(user_id, draft.length, room) as expected:
+            async with self._store.receive(user_id) as incoming:
+                blob = await _fill(incoming, draft, expected, body)
+            return await self._enter(blob, draft)
+
+    async def open(self, user_id: int, path: str) -> tuple[File, Reader]:
+        """A file, and its content, to be closed. Raises NotFound, Unavailable."""
+        for _ in range(MOST_TRIES):
+            async with self._database.reading() as connection:
+                row = await self._find(connection, user_id, path)
+            try:
+                return _file(row), await self._store.open(_blob(row))
+            except FileNotFoundError:
+                # Replaced or deleted since it was looked up: look again.
+                continue
+        log.error("a blob of user %s is missing on the disk", user_id)
+        raise Unavailable("The content of this file is missing on the service's disk.")
+
+    async def delete(self, user_id: int, path: str, conditions: Conditions) -> None:
+        """Raises NotFound, PreconditionFailed."""
+
+        async def work(connection: AsyncConnection) -> list[Blob]:
+            await self._find(connection, user_id, path)
+            await rows.lock_usage(connection, user_id)
+            row = await self._find(connection, user_id, path)
+            _check(conditions, row)
+            await rows.delete_file(connection, user_id, path)
+            gone = await rows.release_blobs(connection, user_id, row.sha256)
+            await rows.add_usage(connection, user_id, size=-_total(gone), count=-1)
+            return [_blob(one) for one in gone]
+
+        await self._store.remove(await self._database.atomically(work))
+
+    async def page(self, user_id: int, prefix: str, ask: Ask) -> Page[File]:
+        """A page of the files whose path begins so, by path. Raises BadCursor."""
+        async with self._database.reading() as connection:
+            page = await rows.page_files(connection, self._pager, ask, user_id=user_id, prefix=prefix)
+        return page.map(_file)
+
+    async def _admit(self, user_id: int, draft: FileDraft) -> int:
+        """Refuse early what would be refused in the end. → the bytes that the user may still send."""
+        async with self._database.reading() as connection:
+            row = await rows.find_file(connection, user_id, draft.path)
+            usage = await rows.find_usage(connection, user_id)
+        _check(draft.conditions, row)
+        if draft.length:
+            await self._store.check_space(draft.length)
+        return self._quota.bytes - (usage.bytes if usage else 0) + (row.size if row else 0)
+
+    @contextmanager
+    def _expect(self, user_id: int, length: int | None, room: int) -> Iterator["_Expected"]:
+        expected = _Expected(self._arriving, user_id, self._quota.bytes, room)
+        try:
+            expected.grow(length or 0)
+            yield expected
+        finally:
+            expected.end()
+
+    async def _enter(self, blob: Blob, draft: FileDraft) -> Written:
+        """Have the path name a blob that is on the disk."""
+        try:
+            written, gone = await self._database.atomically(lambda connection: self._write(connection, blob, draft))
+        except Unavailable:
+            # It may have been committed all the same: the sweep knows whether the blob is needed.
+            raise
+        except IntegrityError:
+            await self._store.remove([blob])
+            raise NotFound(f"There is no user {blob.user_id}.") from None
+        except EverturnError:
+            await self._store.remove([blob])
+            raise
+        await self._store.remove(gone)
+        return written
+
+    async def _write(self, connection: AsyncConnection, blob: Blob, draft: FileDraft) -> tuple[Written, list[Blob]]:
+        """→ the file, and the blobs that are not needed any more."""
+        user_id = blob.user_id
+        usage = await rows.lock_usage(connection, user_id)
+        before = await rows.find_file(connection, user_id, draft.path)
+        _check(draft.conditions, before)
+        if before is not None and (before.sha256, before.content_type) == (blob.sha256, draft.content_type):
+            return Written(_file(before), False), await self._reuse(connection, blob)
+        new = await self._add(connection, blob)
+        values = {"sha256": blob.sha256, "content_type": draft.content_type}
+        await rows.put_file(connection, user_id, draft.path, values)
+        old = [] if before is None else await rows.release_blobs(connection, user_id, before.sha256)
+        size, count = new - _total(old), int(before is None)
+        if size > 0 and usage.bytes + size > self._quota.bytes:
+            raise _exceeded(self._quota.bytes)
+        if count and usage.files >= self._quota.files:
+            raise QuotaExceeded(f"A user may have {self._quota.files} files.", facts={"quota_files": self._quota.files})
+        await rows.add_usage(connection, user_id, size=size, count=count)
+        after = await self._find(connection, user_id, draft.path)
+        unused = [] if after.token == blob.token else [blob]
+        return Written(_file(after), before is None), [*unused, *map(_blob, old)]
+
+    async def _add(self, connection: AsyncConnection, blob: Blob) -> int:
+        """Write the blob down unless its content is there already. → the bytes that are new."""
+        if await rows.find_blob(connection, blob.user_id, blob.sha256) is not None:
+            await self._reuse(connection, blob)
+            return 0
+        values = {"user_id": blob.user_id, "sha256": blob.sha256, "token": blob.token, "size": blob.size}
+        await rows.add_blob(connection, values)
+        return blob.size
+
+    async def _reuse(self, connection: AsyncConnection, blob: Blob) -> list[Blob]:
+        """Keep the file that has this content, or take the new one where it got lost. → what is not needed."""
+        row = await rows.find_blob(connection, blob.user_id, blob.sha256)
+        if row is not None and await self._store.has(_blob(row)):
+            return [blob]
+        log.warning("a lost blob of user %s was written anew", blob.user_id)
+        await rows.replace_blob(connection, blob.user_id, blob.sha256, blob.token)
+        return []
+
+    async def _find(self, connection: AsyncConnection, user_id: int, path: str) -> Row[Any]:
+        row = await rows.find_file(connection, user_id, path)
+        if row is None:
+            raise NotFound("There is no such file.")
+        return row
+
+
+class _Expected:
+    """The bytes of one upload among those that arrive for its user."""
+
+    def __init__(self, arriving: Counter[int], user_id: int, quota: int, room: int) -> None:
+        self._arriving = arriving
+        self._user_id = user_id
+        self._quota = quota
+        self._room = room
+        self._size = 0
+
+    def grow(self, size: int) -> None:
+        """It has so many bytes at least. Raises QuotaExceeded."""
+        more = max(0, size - self._size)
+        if more and self._arriving[self._user_id] + more > self._room:
+            raise _exceeded(self._quota)
+        self._size += more
+        self._arriving[self._user_id] += more
+
+    def end(self) -> None:
+        self._arriving[self._user_id] -= self._size
+        if not self._arriving[self._user_id]:
+            del self._arriving[self._user_id]
+
+
+async def _fill(incoming: Incoming, draft: FileDraft, expected: _Expected, body: AsyncIterator[bytes]) -> Blob:
+    head = b""
+    async for data in body:
+        if len(head) < HEAD_BYTES:
+            head += data[: HEAD_BYTES - len(head)]
+            if len(head) == HEAD_BYTES:
+                _check_image(draft, head)
+        expected.grow(incoming.size + len(data))
+        await incoming.write(data)
+    _check_image(draft, head)
+    if draft.sha256 is not None and await incoming.digest() != draft.sha256:
+        raise BadRequest("The body is not the one that its digest announces; send it again.")
+    return await incoming.keep()
+
+
+def _check_image(draft: FileDraft, head: bytes) -> None:
+    if contradicts(draft.content_type, head):
+        raise Unprocessable("The body is not the image that Content-Type announces.", loc=("header", "content-type"))
+
+
+def _check(conditions: Conditions, row: Row[Any] | None) -> None:
+    if not conditions.allow_write(None if row is None else quote(row.sha256)):
+        raise PreconditionFailed
+
+
+def _exceeded(quota: int) -> QuotaExceeded:
+    return QuotaExceeded(f"A user's files may take {quota} bytes; delete some first.", facts={"quota_bytes": quota})
+
+
+def _total(gone: list[Row[Any]]) -> int:
+    return sum(row.size for row in gone)
+
+
+def _blob(row: Row[Any]) -> Blob:
+    return Blob(row.user_id, row.sha256, row.token, row.size)
+
+
+def _file(row: Row[Any]) -> File:
+    found = row._mapping
+    return File(**{name: found[name] for name in File.__slots__})
