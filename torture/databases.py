@@ -36,7 +36,11 @@ SECOND = {
     "sqlite": "created_at / 1000000",
     "postgres": "CAST(floor(extract(epoch FROM created_at)) AS BIGINT)",
 }
-UNFINISHED = "SELECT count(*) FROM completions WHERE status IN ('queued', 'in_progress')"
+# What runs, and what has ended without being stored and is still to be forgotten.
+UNFINISHED = (
+    "SELECT count(*) FROM completions"
+    " WHERE status IN ('queued', 'in_progress') OR (NOT stored AND lease_expires_at IS NOT NULL)"
+)
 SETTINGS = {"max_connections": "120", "deadlock_timeout": "200ms"}
 
 

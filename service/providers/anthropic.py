@@ -134,7 +134,7 @@ class MessageFold:
 
     def _count(self, pieces: list[Piece]) -> None:
         """Say what was counted so far, in case that the rest does not come."""
-        if meters := read_usage({"output_tokens": 0, **self._usage}):
+        if self._usage and (meters := read_usage({"output_tokens": 0, **self._usage})):
             pieces.append(Counted(meters, "output_tokens" in self._usage))
 
     def _feed_block(self, block: dict[str, Any], pieces: list[Piece]) -> None:

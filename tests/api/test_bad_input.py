@@ -187,7 +187,7 @@ async def test_a_query_that_makes_no_sense_is_named(http: httpx2.AsyncClient, qu
     "field",
     [{"temperature": 2.1}, {"temperature": -1}, {"temperature": "hot"}, {"max_tokens": 0}, {"max_tokens": 1.5},
      {"top_p": 0}, {"stop": ["a"] * 5}, {"stop": "a"}, {"seed": -1}, {"stream": "maybe"}, {"model": ""},
-     {"conversation_id": 0}, {"conversation_id": "1.5"}, {"messages": []}, {"on_conflict": "queue"}],
+     {"conversation_id": 0}, {"conversation_id": "1.5"}, {"messages": []}, {"on_conflict": "wait"}],
 )  # fmt: skip
 async def test_a_parameter_out_of_range_is_named(people: People, llmock: Any, field: Json) -> None:
     body = {"model": OPENAI, "messages": [LINE], **field}
