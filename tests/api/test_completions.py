@@ -21,6 +21,7 @@ from tests.api.steps import (
     watch,
 )
 from tests.conftest import People
+from tests.patience import until
 
 
 async def test_a_reply_says_all_that_a_caller_needs(http: httpx2.AsyncClient, llmock: LLMock) -> None:
@@ -115,9 +116,17 @@ async def test_without_store_only_the_record_and_the_ledger_stay(people: People,
     assert receipt["erased"]["messages"] == receipt["erased"]["conversations"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("llmock")
 async def test_without_store_the_journal_keeps_no_text(people: People) -> None:
-    await ask_anew(people.owner, "A secret?", store=False)
+    """It is kept for the seconds that followers need."""
+    made = await ask_anew(people.owner, "A secret?", store=False)
+
+    async def forgotten() -> bool:
+        replayed = await people.owner.get(f"/completions/{made['completion_id']}/stream?starting_after=0")
+        return "token" not in replayed.text
+
+    await until(forgotten, "the journal to forget the answer")
     receipt = await call(people.admin, "DELETE", f"/users/{people.owner_id}", expect=200)
     assert receipt["erased"]["events"] == 0
 

@@ -38,14 +38,14 @@ async def test_a_failure_is_a_503_that_keeps_the_question(
 ) -> None:
     talk = (await start_talk(http, "Hello", "Hi!"))["id"]
     path, body = f"/conversations/{talk}/completions", {"model": model, "content": "Still there?"}
-    llmock.fail(status, message="internal host db7")
+    llmock.fail(status, message="internal host db-seven")
     reply = await http.post(path, json=body)
     problem = reply.json()
     assert reply.status_code == 503, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
     assert int(reply.headers["retry-after"]) >= 1
     assert (problem["code"], problem["conversation_id"]) == ("provider_unavailable", talk)
-    assert "db7" not in reply.text
+    assert "db-seven" not in reply.text
     record = await call(http, "GET", f"/completions/{problem['completion_id']}", expect=200)
     assert (record["status"], record["error_code"]) == ("failed", "provider_unavailable")
     assert (record["attempts"][0]["status"], record["content"]) == ("failed", "")

@@ -116,7 +116,13 @@ async def test_a_file_has_its_own_limit(own: Shelf) -> None:
 
 async def test_unfinished_uploads_count_while_they_last(own: Shelf) -> None:
     """Nobody fills the disk with uploads that never end."""
-    halves = [await half_a_put(own, f"half/{number}", b"x", 5 * PIECE) for number in range(2)]
+    halves = []
+    for number in range(2):
+        before = len(own.on_disk())
+        halves.append(await half_a_put(own, f"half/{number}", b"x", 5 * PIECE))
+        async with asyncio.timeout(10):
+            while len(own.on_disk()) == before:  # noqa: ASYNC110  # nothing else tells that it was let in
+                await asyncio.sleep(0.01)
     async with own.client() as client:
         await wait_for(client, 413)
         for half in halves:
