@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contex
 from dataclasses import dataclass
 from functools import cache
 from secrets import token_hex
+from types import SimpleNamespace
 from typing import Literal
 
 import httpx2
@@ -30,7 +31,22 @@ CopyDatabase = Callable[[Kind, str | None], AbstractContextManager[str]]
 MakeDatabase = Callable[[Kind], AbstractContextManager[str]]
 KINDS: tuple[Kind, ...] = ("sqlite", "postgres")
 OTHER_SERVER = "EVERTURN_TEST_DATABASE_URL"
+# Tests of what is decided before a statement is sent, or after: they are many, and any database will do for them.
+EDGE = (
+    "tests/contract/",
+    *(f"tests/api/test_{noun}.py" for noun in ("attacks", "bad_input", "file_attacks", "keys", "lists", "matrix")),
+    *(f"tests/api/test_{noun}.py" for noun in ("model_changes", "models", "once", "prompts", "service_keys", "users")),
+)
+NO_CALLSPEC = SimpleNamespace(params={})
 PEPPER = "a pepper for tests, long enough to pass"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the edge decides is asked of a service on Postgres each time, and on SQLite with the slow tests."""
+    for item in items:
+        if item.location[0].startswith(EDGE) and "sqlite" in getattr(item, "callspec", NO_CALLSPEC).params.values():
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
