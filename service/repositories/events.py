@@ -14,16 +14,13 @@ from service.db.types import now
 Record = Row[*tuple[Any, ...]]
 
 
-# How many events of one completion are read at once, give or take the rows that hold them.
-WINDOW = 1024
-
-
 class Watch(NamedTuple):
-    """A completion of which the events above `after` are wanted."""
+    """A completion of which the events above `after` are wanted, about as far as `upto`: whole rows are read."""
 
     user_id: int
     id: int
     after: int
+    upto: int
 
 
 async def list_events(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Record]:
@@ -67,13 +64,13 @@ def _unstored() -> tuple[ColumnElement[bool], ...]:
 
 @lru_cache
 def _watched(dialect: str) -> Select[Any]:
-    after: Column[int] = Column("after", BigInteger)
-    watches = recordset(dialect, "watches", completions.c.user_id, completions.c.id, after)
+    bounds: list[Column[int]] = [Column("after", BigInteger), Column("upto", BigInteger)]
+    watches = recordset(dialect, "watches", completions.c.user_id, completions.c.id, *bounds)
     wanted = (
         (events.c.user_id == completions.c.user_id)
         & (events.c.completion_id == completions.c.id)
         & (events.c.last_seq > watches.c.after)
-        & (events.c.seq <= watches.c.after + WINDOW)
+        & (events.c.seq <= watches.c.upto)
     )
     same = (completions.c.user_id == watches.c.user_id) & (completions.c.id == watches.c.id)
     over = completions.c.finished_at.is_not(None).label("over")

@@ -10,7 +10,7 @@ from service.db.engine import Database
 from service.domain.events import TERMINAL, Event, unpack
 from service.errors import EverturnError, NotFound
 from service.repositories import events
-from service.repositories.events import WINDOW, Watch
+from service.repositories.events import Watch
 from service.turns.live import BATCH, Live, Lives
 
 log = logging.getLogger(__name__)
@@ -19,15 +19,18 @@ POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 15.0
 FIRST_HEARTBEAT_SECONDS = 1.0
 NOTHING_AFTER = 2**53
+# What is read at once for one who follows: about so many characters, and no more events than that.
+WINDOW_CHARS, MOST_EVENTS = 64 * 1024, 1024
 
 
 @dataclass(eq=False, slots=True)
 class _Follower:
-    """One reader of one turn. `position` is the last event that it has got."""
+    """One reader of one turn. `position` is the last event that it has got; `window` events are read for it at once."""
 
     user_id: int
     completion_id: int
     position: int
+    window: int = BATCH
     found: list[Event] = field(default_factory=list)
     over: bool = False
     behind: bool = False
@@ -36,7 +39,8 @@ class _Follower:
 
     @property
     def watch(self) -> Watch:
-        return Watch(self.user_id, self.completion_id, self.position + len(self.found))
+        after = self.position + len(self.found)
+        return Watch(self.user_id, self.completion_id, after, after + self.window)
 
     def unkept(self) -> Event:
         """The end of a turn whose events are not kept: it was not to be stored, or was erased."""
@@ -46,13 +50,25 @@ class _Follower:
         problem = {"status": gone.status, "code": gone.code, "title": gone.title, "detail": gone.detail}
         return Event(self.position + 1, "error", {**problem, "completion_id": self.completion_id})
 
-    def give(self, new: list[Event], over: bool | None) -> None:
-        """`over` is None where the completion is not there any more."""
+    def give(self, journalled: list[Event], over: bool | None) -> None:
+        """The next of a turn's events, which others may follow from elsewhere: there may be gaps between them.
+
+        `over` is None where the completion is not there any more.
+        """
+        new: list[Event] = []
+        expected = self.watch.after + 1
+        for event in journalled:
+            if event.seq == expected and len(new) < self.window:
+                new.append(event)
+                expected += 1
         self.found += new
         self.erased = over is None
         ended = bool(new) and new[-1].kind in TERMINAL
         self.over = over is not False and (ended or not new)
-        self.behind = bool(new) and not ended and (over is True or len(new) >= WINDOW)
+        self.behind = bool(new) and not ended and (over is True or len(new) >= self.window)
+        if new:
+            chars = sum(len(event.data) for event in new if isinstance(event.data, str))
+            self.window = max(1, min(MOST_EVENTS, WINDOW_CHARS * len(new) // max(chars, 1)))
         if new or self.over:
             self.woken.set()
 
@@ -163,8 +179,9 @@ class Hub:
     async def _look(self, followers: list[_Follower]) -> None:
         if not followers:
             return
+        watches = {one: one.watch for one in followers}
         async with self._database.reading() as connection:
-            rows = await events.list_watched(connection, list({one.watch for one in followers}))
+            rows = await events.list_watched(connection, list(set(watches.values())))
         found: dict[tuple[int, int], list[Event]] = {}
         over: dict[tuple[int, int], bool] = {}
         for row in rows:
@@ -173,8 +190,8 @@ class Hub:
             some = found.setdefault(name, [])
             if row.seq is not None and (not some or row.seq > some[-1].seq):
                 some += unpack(row.seq, json.loads(row.data))
-        for one in followers:
-            name = one.user_id, one.completion_id
-            after = one.watch.after
-            new = [event for event in found.get(name, ()) if event.seq > after]
-            one.give(new, over.get(name))
+        for one, watch in watches.items():
+            # Where somebody else looked for it meanwhile, this says nothing of what comes after that.
+            if one.watch == watch:
+                name = one.user_id, one.completion_id
+                one.give(found.get(name, []), over.get(name))
