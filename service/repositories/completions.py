@@ -33,6 +33,14 @@ async def page_completions(
     return await pager.page(connection, query, sort=sort, ask=ask, scope=scope)
 
 
+async def find_record(connection: AsyncConnection, user_id: int | None, completion_id: int) -> Row[Any] | None:
+    """A completion without its text, of one user or, for an admin, of anyone."""
+    query = select(*SHOWN).where(completions.c.id == completion_id)
+    if user_id is not None:
+        query = query.where(completions.c.user_id == user_id)
+    return (await connection.execute(query)).first()
+
+
 async def find_completion(
     connection: AsyncConnection, user_id: int | None, completion_id: int
 ) -> tuple[Row[*tuple[Any, ...]], str | None, str | None] | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, delete, select, tuple_, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, recordset
@@ -66,11 +66,17 @@ def _unstored() -> tuple[ColumnElement[bool], ...]:
 def _watched(dialect: str) -> Select[Any]:
     bounds: list[Column[int]] = [Column("after", BigInteger), Column("upto", BigInteger)]
     watches = recordset(dialect, "watches", completions.c.user_id, completions.c.id, *bounds)
+    mine = (events.c.user_id == completions.c.user_id) & (events.c.completion_id == completions.c.id)
+    before = events.alias("before")
+    # The row that holds the next event, so that nothing before it is looked at however long the answer is.
+    next_row = (
+        select(func.max(before.c.seq))
+        .where(before.c.user_id == completions.c.user_id, before.c.completion_id == completions.c.id)
+        .where(before.c.seq <= watches.c.after + 1)
+        .scalar_subquery()
+    )
     wanted = (
-        (events.c.user_id == completions.c.user_id)
-        & (events.c.completion_id == completions.c.id)
-        & (events.c.last_seq > watches.c.after)
-        & (events.c.seq <= watches.c.upto)
+        mine & (events.c.seq >= next_row) & (events.c.seq <= watches.c.upto) & (events.c.last_seq > watches.c.after)
     )
     same = (completions.c.user_id == watches.c.user_id) & (completions.c.id == watches.c.id)
     over = completions.c.finished_at.is_not(None).label("over")

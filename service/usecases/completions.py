@@ -96,7 +96,7 @@ class Completions:
         async with self._database.reading() as connection:
             found = await rows.find_completion(connection, user_id, completion_id)
             if found is None:
-                raise NotFound(f"There is no completion {completion_id}.")
+                raise _missing(completion_id)
             row, content, reasoning = found if found[0].stored else (found[0], None, None)
             attempts = await rows.list_attempts(connection, row.user_id, completion_id)
             entries = await rows.list_entries(connection, row.user_id, completion_id)
@@ -107,6 +107,14 @@ class Completions:
             [_without_owner(one) for one in attempts],
             [_without_owner(one) for one in entries],
         )
+
+    async def find(self, user_id: int | None, completion_id: int) -> Completion:
+        """The record alone, which is little whatever was answered. Raises NotFound."""
+        async with self._database.reading() as connection:
+            row = await rows.find_record(connection, user_id, completion_id)
+        if row is None:
+            raise _missing(completion_id)
+        return _completion(row)
 
     async def page(self, chosen: CompletionFilter, ask: Ask) -> Page[Completion]:
         """A page of completions in two statements (one by cursor). Raises BadCursor."""
@@ -119,27 +127,30 @@ class Completions:
 
         One that has ended stays as it is. Raises NotFound, DatabaseUnavailable.
         """
-        found = await self.get(user_id, completion_id)
-        if found.completion.finished_at is None:
-            await self._engine.cancel(found.completion.user_id, completion_id)
+        found = await self.find(user_id, completion_id)
+        if found.finished_at is None:
+            await self._engine.cancel(found.user_id, completion_id)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_SECONDS):
-                    await self._engine.hub.wait(found.completion.user_id, completion_id)
-            found = await self.get(user_id, completion_id)
-        return found
+                    await self._engine.hub.wait(found.user_id, completion_id)
+        return await self.get(user_id, completion_id)
 
     async def erase(self, user_id: int | None, completion_id: int) -> None:
         """Remove the text of an answer, also from its message; the record and its ledger entries stay.
 
         Once more is no error. Raises NotFound, Conflict while it runs.
         """
-        owner = (await self.get(user_id, completion_id)).completion.user_id
+        owner = (await self.find(user_id, completion_id)).user_id
 
         async def work(connection: AsyncConnection) -> bool:
             return await rows.erase_text(connection, owner, completion_id)
 
         if not await self._database.atomically(work):
             raise Conflict("The completion is still running: cancel it first.")
+
+
+def _missing(completion_id: int) -> NotFound:
+    return NotFound(f"There is no completion {completion_id}.")
 
 
 def _completion(row: Any) -> Completion:

@@ -14,8 +14,8 @@ MIB = 1024 * 1024
 READERS = 16
 # Six megabytes, and twelve.
 WORDS, MORE_WORDS = "say:3000 long:2000 every:0", "say:12000 long:1000 every:0"
-# What was read at once for one of them, in its several shapes.
-EACH = 8 * MIB
+# What is read at once for one of them, in its several shapes.
+EACH = 3 * MIB
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

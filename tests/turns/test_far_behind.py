@@ -54,7 +54,10 @@ async def test_followers_at_different_places_get_no_gap(house: House) -> None:
     gates = [asyncio.Event() for _ in range(0, len(words), BATCH)]
     # So that the journal has many rows of it.
     pieces = [words[at : at + BATCH] for at in range(0, len(words), BATCH)]
-    house.provider.script = [*chain.from_iterable((*piece, gate) for piece, gate in zip(pieces, gates, strict=True)), ENDING]
+    house.provider.script = [
+        *chain.from_iterable((*piece, gate) for piece, gate in zip(pieces, gates, strict=True)),
+        ENDING,
+    ]
     live = await house.begin()
     async for batch in house.engine.hub.follow(*live.turn.name, live=live):
         if batch and batch[-1].seq == len(words):

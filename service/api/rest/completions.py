@@ -145,7 +145,7 @@ async def resume_completion(
     ] = None,
 ) -> Response:
     """The events of the first stream, byte for byte, after the one named; on any worker, running or over."""
-    record = (await use.completions.get(shown, completion_id)).completion
+    record = await use.completions.find(shown, completion_id)
     after = starting_after if starting_after is not None else _seq(last_event_id, completion_id)
     batches = use.hub.follow(record.user_id, completion_id, after=after or 0)
     first = {name: getattr(record, name) for name in ("conversation_id", "message_id", "model", "provider")}

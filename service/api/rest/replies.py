@@ -37,7 +37,7 @@ async def stream(accepted: Accepted, use: Services) -> Response:
     if accepted.live:
         first = names(accepted.live)
     else:
-        record = (await use.completions.get(user_id, completion_id)).completion
+        record = await use.completions.find(user_id, completion_id)
         if record.finished_at and not record.stored:
             raise _unkept(record)
         first = {"completion_id": completion_id, **{name: getattr(record, name) for name in NAMES}}
