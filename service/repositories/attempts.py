@@ -1,6 +1,6 @@
 """A turn's attempts after its first: the next call to a provider, and the first one of a turn that had to wait."""
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode, insert_rows
@@ -48,9 +48,10 @@ async def begin_waiting(connection: AsyncConnection, attempt: Row, *, epoch: int
 
 
 async def count_lost(connection: AsyncConnection, user_id: int, completion_id: int) -> int:
-    """How many of a completion's attempts were lost with their worker."""
+    """How many of a completion's attempts were lost with their worker: with the one that has not ended, if there is."""
     mine = (attempts.c.user_id == user_id, attempts.c.completion_id == completion_id)
-    query = select(func.count()).select_from(attempts).where(*mine, attempts.c.error_kind == "worker_lost")
+    lost = or_(attempts.c.error_kind == "worker_lost", attempts.c.finished_at.is_(None))
+    query = select(func.count()).select_from(attempts).where(*mine, lost)
     return int((await connection.execute(query)).scalar_one())
 
 

@@ -1,6 +1,6 @@
 """Turns whose worker is gone, goes, or is asked to stop one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import null, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,11 +45,18 @@ async def release(connection: AsyncConnection, held: Sequence[Row]) -> None:
         await connection.execute(update(attempts).where(*begun).values(ended))
 
 
-async def request_cancel(connection: AsyncConnection, name: Name) -> bool:
-    """Ask whoever runs a completion to stop it; False where it has ended or is not there."""
-    mine = (completions.c.user_id == name[0], completions.c.id == name[1], completions.c.finished_at.is_(None))
+async def request_cancel(connection: AsyncConnection, user_id: int, ids: Collection[int]) -> set[int]:
+    """Ask whoever runs a user's completions to stop them; those of them that have not ended."""
+    mine = (completions.c.user_id == user_id, completions.c.id.in_(ids), completions.c.finished_at.is_(None))
     asked = update(completions).where(*mine).values(cancel_requested_at=now()).returning(completions.c.id)
-    return (await connection.execute(asked)).first() is not None
+    return set((await connection.execute(asked)).scalars())
+
+
+async def is_to_be_cancelled(connection: AsyncConnection, name: Name) -> bool:
+    """Whether somebody wants a completion stopped."""
+    mine = (completions.c.user_id == name[0], completions.c.id == name[1])
+    query = select(completions.c.id).where(*mine, completions.c.cancel_requested_at.is_not(None))
+    return (await connection.execute(query)).first() is not None
 
 
 async def list_signals(connection: AsyncConnection) -> list[Record]:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -19,7 +20,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Draining:
-    """Drains a worker once. While it does, the server goes on answering: what runs is followed, readiness is 503."""
+    """Drains a worker once. While it does, the server goes on answering: what runs is followed, readiness is 503.
+
+    A second signal ends the grace: what runs is handed over at once. A third gets through to the server.
+    """
 
     def __init__(self, engine: Engine, recovery: Recovery, watch: Watch, *, grace: float) -> None:
         self._engine = engine
@@ -30,7 +34,7 @@ class Draining:
         self._previous: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Take the server's signals first; it gets them when the worker has drained. A second one gets through."""
+        """Take the server's signals first; it gets them when the worker has drained."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
@@ -50,15 +54,19 @@ class Draining:
         self._previous = {}
 
     def _handler(self, loop: asyncio.AbstractEventLoop) -> Callable[[int, FrameType | None], None]:
-        came: set[int] = set()
+        came: Counter[int] = Counter()
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if number in came:
-                self._pass_on(number, frame)
-            elif not came:
+            # Ctrl-C reaches a worker twice: from the terminal, and as a SIGTERM from the process above it.
+            first, again = not came, came[number] == 1
+            came[number] += 1
+            if first:
                 log.info("draining")
                 loop.call_soon_threadsafe(self._begin, number)
-            came.add(number)
+            elif again:
+                loop.call_soon_threadsafe(self._engine.hurry)
+            elif came[number] > 2:
+                self._pass_on(number, frame)
 
         return handle
 

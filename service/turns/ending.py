@@ -23,7 +23,10 @@ INCOMPLETE_REASONS = ("length", "content_filter")
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ended: with the provider's ending, with an error, or because its user wanted that."""
+    """How a run ended: with the provider's ending, with an error, or because its user wanted that.
+
+    One that was cancelled between two tries has the `failure` of the last.
+    """
 
     ending: Ending | None = None
     error: EverturnError | None = None
@@ -58,7 +61,9 @@ def from_failure(failure: ProviderFailure, turn: Turn) -> End:
 
 def stopped(live: Live) -> End:
     """The end of a run that was stopped."""
-    return End(cancelled=True) if live.stopping == "cancelled" else End(error=WorkerLost(facts=ids_of(live.turn)))
+    if live.stopping == "cancelled":
+        return End(cancelled=True, failure=live.failed)
+    return End(error=WorkerLost(facts=ids_of(live.turn)), failure=live.failed)
 
 
 def ids_of(turn: Turn) -> dict[str, object]:
@@ -199,14 +204,15 @@ def _tail(live: Live, end: End, outcome: dict[str, Any]) -> list[Event]:
 
 def _attempt(live: Live, end: End) -> dict[str, Any]:
     turn = live.turn
+    said = end.failure.detail if end.failure else end.error.detail if end.error else None
     return {
         "user_id": turn.user_id,
         "completion_id": turn.completion_id,
         "number": turn.attempt,
-        "status": end.status(live),
+        "status": "failed" if end.failure and not live.answer else end.status(live),
         "upstream_id": clean(end.ending.upstream_id)[:200] if end.ending and end.ending.upstream_id else None,
-        "error_kind": end.failure.kind if end.failure else None,
-        "error_detail": end.error.detail[:1000] if end.error else None,
+        "error_kind": _error_kind(end),
+        "error_detail": said[:1000] if said else None,
     }
 
 

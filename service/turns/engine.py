@@ -3,8 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from time import monotonic
+from typing import Any
 from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
@@ -18,7 +22,7 @@ from service.turns.journal import Journal
 from service.turns.limits import Limits
 from service.turns.live import Live, Lives
 from service.turns.opening import Opening, open_turn
-from service.turns.running import Retries, Runner, Taken
+from service.turns.running import Retries, Runner, Taken, Unasked
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Engine:
         self._limits = Limits(database, registry)
         self._released: list[turns.Row] = []
         self._draining = False
+        self._hurried = asyncio.Event()
 
     async def start(self) -> None:
         """Prepare. A database that is away delays nothing."""
@@ -90,15 +95,20 @@ class Engine:
 
     def adopt(self, live: Live, end: End | None = None) -> None:
         """Go on with a turn that this worker took over: run it, or record how it ended."""
-        live.begun = True
         self._start(live, self._finish(live, end) if end else self._go(live))
 
-    async def cancel(self, user_id: int, completion_id: int) -> None:
-        """Have a turn stopped on whichever worker it runs. Raises DatabaseUnavailable."""
-        async with self._database.transaction() as connection:
-            asked = await recovery.request_cancel(connection, (user_id, completion_id))
-        if asked and (live := self.lives.find(user_id, completion_id)):
-            live.stop("cancelled")
+    async def cancel(self, user_id: int, *completion_ids: int) -> None:
+        """Have turns stopped on whichever worker they run: none of them begins when another ends.
+
+        Raises DatabaseUnavailable.
+        """
+
+        async def write(connection: AsyncConnection) -> set[int]:
+            return await recovery.request_cancel(connection, user_id, completion_ids)
+
+        for completion_id in await self._database.atomically(write):
+            if live := self.lives.find(user_id, completion_id):
+                live.stop("cancelled")
 
     def close(self) -> None:
         """Take no new turns from now on."""
@@ -108,25 +118,41 @@ class Engine:
         """Take no new turns, wait `grace` seconds for the running ones, then let go of what is left.
 
         A turn that had said something ends as incomplete. One that had not is given up, for another worker to run at
-        once; those that wait for others are given up at the start. Followers are told to go on elsewhere.
+        once; those that wait for others are given up at the start. Followers are told to go on elsewhere. A database
+        that is away is waited for a little, and then the leases lapse.
         """
         self.close()
-        for live in self.lives:
-            if live.turn.attempt == 0:
-                live.stop("released")
-        deadline = monotonic() + grace
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=grace)
-        left = len(self._running)
-        while self._running and monotonic() < deadline + STOP_SECONDS:
+        await self._release_waiting()
+        await self._outlast(grace)
+        left, deadline = len(self._running), monotonic() + STOP_SECONDS
+        while self._running and monotonic() < deadline:
             for live in self.lives:
                 live.stop("worker_lost" if live.answer else "released")
             await asyncio.wait(list(self._running), timeout=SOON)
         if left:
             log.warning("stopped with turns unfinished: %s", left)
-        await self._journal.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._journal.drain()
         await self._release()
         self.hub.close()
+
+    def hurry(self) -> None:
+        """End the grace of a drain now."""
+        self._hurried.set()
+
+    async def _release_waiting(self) -> None:
+        waiting = [live.task for live in self.lives if live.turn.attempt == 0 and live.stop("released") and live.task]
+        if waiting:
+            await asyncio.wait(waiting, timeout=STOP_SECONDS)
+            await self._release()
+
+    async def _outlast(self, grace: float) -> None:
+        """Return when nothing runs any more, when the grace is over or when it is ended."""
+        ended = asyncio.gather(*self._running, return_exceptions=True)
+        hurried: asyncio.Future[Any] = asyncio.ensure_future(self._hurried.wait())
+        await asyncio.wait([ended, hurried], timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
 
     async def _release(self) -> None:
         if not self._released:
@@ -159,11 +185,12 @@ class Engine:
         except (EverturnError, asyncio.CancelledError) as error:
             begun.set_exception(error if isinstance(error, EverturnError) else Unavailable())
             return
-        live.begun = True
         begun.set_result(None)
         await self._go(live)
 
     async def _go(self, live: Live) -> None:
+        # Only now may it be stopped: a task that is cancelled before its first step does not even record that.
+        live.begun = True
         end = await self._run(live)
         live.settling = True
         if live.stopping == "released":
@@ -201,6 +228,8 @@ class Engine:
             return from_failure(failure, live.turn)
         except asyncio.CancelledError:
             return stopped(live)
+        except Unasked:
+            return End(cancelled=True)
         except Taken:
             return End(error=WorkerLost(facts=ids_of(live.turn)))
         except Exception:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from service.domain.events import TERMINAL, Answer, Event, EventKind
 from service.domain.meters import Use
 from service.errors import EverturnError
-from service.providers.base import Call, Counted, Ending, Model, Piece
+from service.providers.base import Call, Counted, Ending, Model, Piece, ProviderFailure
 
 # What is handed to a follower at once: one that does not read keeps no more than this in memory.
 BATCH = 256
@@ -72,6 +72,7 @@ class Live:
     task: "asyncio.Task[None] | None" = None
     stopping: Stop | None = None
     settling: bool = False
+    failed: ProviderFailure | None = None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Event] = field(default_factory=set)
 

@@ -96,6 +96,9 @@ class Recovery:
             self._engine.adopt(live, End(cancelled=True))
         elif record.status == "queued":
             self._engine.adopt(Live(replace(turn, waits_for=await find_running(self._database, turn))))
+        elif record.stored and not turn.call.messages and not live.events:
+            # Its question was deleted meanwhile.
+            self._engine.adopt(live, End(cancelled=True))
         elif await self._is_lost(record, live):
             self._engine.adopt(live, End(error=WorkerLost(facts=ids_of(turn))))
         else:
@@ -106,9 +109,7 @@ class Recovery:
         if live.events or not record.stored or live.turn.model.provider not in self._registry.provider_names():
             return True
         async with self._database.reading() as connection:
-            lost = await attempts.count_lost(connection, record.user_id, record.id)
-        # This attempt is lost as well.
-        return lost + 1 >= MOST_LOST
+            return await attempts.count_lost(connection, record.user_id, record.id) >= MOST_LOST
 
     async def _run_again(self, live: Live) -> None:
         turn = live.turn

@@ -16,6 +16,7 @@ from service.errors import DatabaseUnavailable
 from service.providers.base import ChatMessage, Ending, Model, ProviderFailure
 from service.providers.registry import Registry
 from service.repositories.attempts import begin_attempt, begin_waiting
+from service.repositories.recovery import is_to_be_cancelled
 from service.turns.ending import End, entry_row, use_of
 from service.turns.hub import Hub
 from service.turns.journal import RETRY_SECONDS, Journal
@@ -29,6 +30,10 @@ T = TypeVar("T")
 
 class Taken(Exception):
     """The turn is not this worker's any more, or was erased."""
+
+
+class Unasked(Exception):
+    """Nobody wants to know any more: the question was deleted or the turn cancelled while it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Runner:
         self._retries = retries
 
     async def run(self, live: Live) -> Ending:
-        """The ending of the answer. Raises ProviderFailure when no try is left, Taken."""
+        """The ending of the answer. Raises ProviderFailure when no try is left, Taken, Unasked."""
         if live.turn.attempt == 0:
             await self._take_turn(live)
         tries = 0
@@ -77,10 +82,10 @@ class Runner:
                 model, delay = self._next(live, failure, tries)
                 if model is None:
                     raise
-                failed = failure
+                live.failed = failure
             tries = tries + 1 if model is live.turn.model else 0
             await asyncio.sleep(delay)
-            await _whole(self._begin_attempt(live, failed, model))
+            await _whole(self._begin_attempt(live, live.failed, model))
 
     async def _listen(self, live: Live) -> Ending:
         """Journal what the model says until its end. Raises ProviderFailure, Taken."""
@@ -125,11 +130,11 @@ class Runner:
 
         if not await self._patiently(lambda: self._database.atomically(write)):
             raise Taken
-        live.turn, live.spent, live.counted = again, live.spent + use, None
+        live.turn, live.spent, live.counted, live.failed = again, live.spent + use, None, None
         log.info("attempt %s of completion %s after %s", again.attempt, again.completion_id, failure.kind)
 
     async def _take_turn(self, live: Live) -> None:
-        """Wait until every turn before this one is over, then begin. Raises Taken.
+        """Wait until every turn before this one is over, then begin. Raises Taken, Unasked.
 
         The one that it `waits_for` may itself have waited, and been cancelled: then those before that run still.
         """
@@ -138,8 +143,17 @@ class Runner:
             await self._hub.wait(turn.user_id, before)
             over.add(before)
             before = await self._patiently(lambda: find_running(self._database, turn, besides=over))
+        if await self._patiently(lambda: self._is_cancelled(turn)):
+            # Its worker has not heard of it yet; whoever cancelled what ran before it cancelled it at once.
+            raise Unasked
         lines, dropped = await self._patiently(lambda: read_prompt(self._database, turn))
+        if not lines:
+            raise Unasked
         await _whole(self._begin_waiting(live, _asked(turn, lines, dropped)))
+
+    async def _is_cancelled(self, turn: Turn) -> bool:
+        async with self._database.reading() as connection:
+            return await is_to_be_cancelled(connection, turn.name)
 
     async def _begin_waiting(self, live: Live, turn: Turn) -> None:
         async def write(connection: AsyncConnection) -> bool:

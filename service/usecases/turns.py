@@ -99,8 +99,8 @@ class Turns:
         opening = self._opening(request, model, place, await self._fallbacks(request, model))
         live = await self._engine.begin(opening)
         if place and request.on_conflict == "interrupt":
-            for completion_id in {row.completion_id for row in place.history if row.status == "in_progress"}:
-                await self._engine.cancel(request.user_id, completion_id)
+            before = {row.completion_id for row in place.history if row.status == "in_progress"}
+            await self._engine.cancel(request.user_id, *before)
         return Accepted(*live.turn.name, live)
 
     async def _done(self, request: Request) -> Accepted | None:
