@@ -5,6 +5,7 @@ import re
 import shlex
 import stat
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from signal import SIGTERM
@@ -17,6 +18,7 @@ from llmock.testing import LLMockServer
 
 from tests.api.steps import ask_anew, call, ended, stream, text_of, watch
 from tests.conftest import MakeDatabase, Running, admin_key_for, service_environment
+from tests.patience import until
 from tests.servers.service import EVERTURN, UVICORN, Service
 
 SERVE = (*EVERTURN, "serve")
@@ -108,6 +110,30 @@ async def test_a_stop_waits_for_the_running_answers(
                 "completed",
                 "One two three four five six seven eight nine ten.",
             )
+
+
+async def test_a_second_signal_ends_the_grace(environment: dict[str, str], tmp_path: Path, llmock: LLMock) -> None:
+    llmock.pace(600).add(Reply(text=" ".join(f"w{number}" for number in range(60)), match=ASKED))
+    with Service({**environment, "EVERTURN_DRAIN_SECONDS": "40"}, tmp_path) as service:
+        key = KEY.findall(service.log_text())[0]
+        async with httpx2.AsyncClient(base_url=service.url, headers={"x-api-key": key}, verify=False) as client:
+            async with client.stream("POST", "/chat/stream", json={"prompt": "Count!"}) as reply:
+                events = watch(reply.aiter_lines())
+                assert [(await anext(events)).name for _ in range(2)] == ["completion", "message"]
+                service.terminate()
+
+                async def drains() -> bool:
+                    return (await client.get("/health/ready")).status_code == 503
+
+                await until(drains, "readiness to say that it drains")
+                began = time.monotonic()
+                service.terminate()
+                assert [event.name async for event in events][-1] == "error"
+            assert service.wait() == 0
+            assert time.monotonic() - began < 15
+            service.start()
+            record = await ended(client, "/completions")
+            assert (record["status"], record["content"][:2]) == ("incomplete", "w0")
 
 
 async def test_the_pages_for_people(running_service: Running) -> None:
