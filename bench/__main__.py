@@ -14,15 +14,17 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import durability, listing, memory, streams, turns, usage
+from bench import durability, listing, memory, searching, streams, turns, usage
 from bench.databases import Databases, Kind, postgres
+from bench.library import library
 from bench.processes import BenchError, cores, pin, provider
 from bench.report import Part, markdown, write
 from bench.rounds import Effort
 from bench.subjects import field
 
 LOADS = {"turns": turns.run, "flood": streams.run_flood, "single": streams.run_single, "first": streams.run_first}
-PARTS = (*LOADS, "durability", "memory", "listing", "usage")
+READS = {"listing": listing.run, "search": searching.run}
+PARTS = (*LOADS, "durability", "memory", *READS, "usage")
 
 
 def main() -> int:
@@ -53,15 +55,18 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
     """Every part that was asked for, on each database."""
     effort = Effort(options.seconds, options.rounds)
     for kind in options.kinds:
-        if set(options.only) - {"listing", "usage"}:
+        if set(options.only) - {*READS, "usage"}:
             with field(kind, databases, provider=provider_url, floors_only=options.floors) as here:
                 yield from (run(here, effort) for name, run in LOADS.items() if name in options.only)
                 if "durability" in options.only and not options.floors:
                     yield from durability.run(here, databases, effort, provider=provider_url)
                 if "memory" in options.only:
                     yield memory.run(here)
-        if "listing" in options.only and not options.floors:
-            yield listing.run(kind, databases, provider=provider_url, messages=options.messages, effort=Effort(1.0, 1))
+        reads = [run for name, run in READS.items() if name in options.only and not options.floors]
+        if reads:
+            searchable, messages = "search" in options.only, options.messages
+            with library(kind, databases, provider=provider_url, messages=messages, searchable=searchable) as shelf:
+                yield from (run(shelf, Effort(1.0, 1)) for run in reads)
         if "usage" in options.only and not options.floors:
             yield usage.run(kind, databases, provider=provider_url, entries=options.entries, effort=Effort(1.0, 1))
 
@@ -74,7 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--seconds", type=float, help="of each load (3)")
     parser.add_argument("--rounds", type=int, help="of each load, interleaved (5)")
-    parser.add_argument("--messages", type=int, help="of the listings' history (1,000,000)")
+    parser.add_argument("--messages", type=int, help="of the history that is listed and searched (1,000,000)")
     parser.add_argument("--entries", type=int, help="of the usage reports' ledger (5,000,000)")
     parser.add_argument("--floors", action="store_true", help="the floors alone, without the service")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables there")

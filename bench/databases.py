@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import asyncpg  # type: ignore[import-untyped]  # it ships none
 
 from bench.processes import BenchError
+from service.db.engine import add_functions
 from tests.servers import postgres as servers
 
 Kind = Literal["sqlite", "postgres"]
@@ -95,10 +96,24 @@ def number(url: str, query: str) -> int:
     return asyncio.run(fetch())
 
 
+def word(url: str, query: str) -> str:
+    """The one text that a query gives, on Postgres."""
+
+    async def fetch() -> str:
+        connection = await asyncpg.connect(url)
+        try:
+            return str(await connection.fetchval(query))
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
+
+
 def execute(url: str, statements: Sequence[str]) -> None:
     """Runs statements, each committed on its own."""
     if not is_postgres(url):
         with closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as connection:
+            add_functions(connection)
             for statement in statements:
                 connection.execute(statement)
         return

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from bench.databases import execute, is_postgres, number
+from bench.databases import execute, is_postgres, number, word
 
 BASE = 1_000_000_000  # ids from here on, far from those that the service hands out
 LENGTH, OTHERS = 50, 20
+OTHER = "bench-7"  # the name of one of the others
 _EPOCH = 1_700_000_000
+# How many different words each place after the prose chooses among: a few words are everywhere, most are rare.
+_VOCABULARIES = (50, 50, 200, 200, 1_000, 1_000, 5_000, 5_000, 20_000, 20_000, 50_000, 50_000)
+_WORDS = "".join(
+    f" || ' w' || ((CAST(i AS BIGINT) * {7_919 + 104_729 * at} + {at}) % {size})"
+    for at, size in enumerate(_VOCABULARIES)
+)
 _CONTENT = (
     "'Message ' || i || ': what a chat is full of, a few lines of plain prose that somebody once typed or a model once"
-    " wrote, of the length that is usual, neither a word nor a book, so that a page of them weighs what a page weighs.'"
+    " wrote, of the length that is usual, neither a word nor a book.'"
+    " || ' half' || (i % 2) || ' tenth' || (i % 10) || ' percent' || (i % 100) || ' mille' || (i % 1000)"
+    f" || ' myria' || (i % 10000) || ' number' || i{_WORDS}"
 )
 
 
@@ -46,8 +56,16 @@ class _Section:
         return f"((i - {self.first}) % {self.length})"
 
 
-def seed(url: str, messages: int) -> History:
-    """Fills a migrated database that has one user, the bench's own: six tenths are theirs, one tenth in one talk."""
+def moment(number: int) -> str:
+    """When the message of this number was made, as the API takes it."""
+    return datetime.fromtimestamp(_EPOCH + number, UTC).isoformat()
+
+
+def seed(url: str, messages: int, *, searchable: bool) -> History:
+    """Fills a migrated database that has one user, the bench's own: six tenths are theirs, one tenth in one talk.
+
+    `searchable`: with their words in the search index, which takes several times as long.
+    """
     user = number(url, "SELECT min(id) FROM users")
     whole = max(messages // (10 * LENGTH), 1) * LENGTH
     deep, mine, total = whole, 6 * whole, 10 * whole
@@ -56,7 +74,11 @@ def seed(url: str, messages: int) -> History:
         _Section(deep, mine, LENGTH, str(user)),
         _Section(mine, total, LENGTH, f"({BASE} + (i - {mine}) / {LENGTH} % {OTHERS})"),
     )
+    documents = _postgres_documents(url) if is_postgres(url) else ()
+    execute(url, [] if searchable or is_postgres(url) else ["DROP TRIGGER search_insert"])
     execute(url, list(_statements(sections, at=_instant(url), postgres=is_postgres(url))))
+    execute(url, documents if searchable else ())
+    execute(url, ["VACUUM ANALYZE" if is_postgres(url) else "ANALYZE"])
     talks = 1 + (mine - deep) // LENGTH
     return History(total, mine, deep, talks, mine // 2, BASE)
 
@@ -73,7 +95,18 @@ def _statements(sections: tuple[_Section, ...], *, at: str, postgres: bool) -> I
     for section in sections[:2]:
         yield _completions(section, at)
     yield "COMMIT"
-    yield "VACUUM ANALYZE" if postgres else "ANALYZE"
+
+
+def _postgres_documents(url: str) -> tuple[str, ...]:
+    """What the triggers, which were not asked, would have written; into the index all together, as that is quicker."""
+    index = word(url, "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_search_documents_terms'")
+    return (
+        "DROP INDEX ix_search_documents_terms",
+        "INSERT INTO search_documents (user_id, message_id, conversation_id, role, created_at, words)"
+        " SELECT user_id, id, conversation_id, role, created_at, search_words(content) FROM messages",
+        "SET maintenance_work_mem = '512MB'",
+        index,
+    )
 
 
 def _conversations(section: _Section, at: str) -> str:

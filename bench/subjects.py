@@ -91,7 +91,12 @@ def admin_key(env: Mapping[str, str]) -> str:
     """Migrates the database, adds an admin and returns a key of theirs, by the service's command line."""
     everturn(env, "migrate")
     everturn(env, "users", "create", "--username", "bench", "--role", "admin")
-    printed = everturn(env, "keys", "create", "--user", "bench", "--kind", "admin")
+    return user_key(env, "bench", kind="admin")
+
+
+def user_key(env: Mapping[str, str], username: str, *, kind: str = "user") -> str:
+    """A new key of a user's."""
+    printed = everturn(env, "keys", "create", "--user", username, "--kind", kind)
     found = [word for word in printed.split() if word.startswith("evt_")]
     if not found:
         raise BenchError(f"no key in what `everturn keys create` printed:\n{printed}")
