@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.tables import completions, conversations, messages
 from service.domain.filters import SearchFilter
 from service.domain.words import LONGEST_TEXT
-from service.repositories.search_candidates import Candidate, Place
+from service.repositories.search_candidates import Candidate, Look, Place
 from service.repositories.search_postgres import PostgresIndex
 from service.repositories.search_sqlite import SqliteIndex
 
@@ -21,8 +21,9 @@ FEW, MOST = 1_000, 10_000
 class SearchIndex(Protocol):
     """One search in one database's index, on a connection."""
 
-    async def look(self, before: Place | None, size: int) -> Sequence[Candidate]:
-        """The newest `size` candidates older than a place, newest first; fewer only where there are no more."""
+    async def look(self, before: Place | None, size: int) -> Look:
+        """The matches among the newest `size` messages older than a place that have the words; fewer than `size` are
+        seen only where there are no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,14 @@ async def find_matches(
     size, left = (FEW if decided_later else limit + 1), MOST
     kept: list[Candidate] = []
     while True:
-        seen = await index.look(before, size)
-        kept += [one for one in seen if one.words is not None]
+        found = await index.look(before, size)
+        kept += found.matches
         if len(kept) > limit:
             return Matches(kept[:limit], kept[limit - 1].place)
-        left -= len(seen)
-        if len(seen) < size:
+        left -= found.seen
+        if found.seen < size:
             return Matches(kept, None)
-        before = seen[-1].place
+        before = found.last
         if left <= 0:
             return Matches(kept, before)
         size = left

@@ -13,15 +13,26 @@ PROVIDER = """EXISTS (
 
 
 class Candidate(NamedTuple):
-    """A message that the index gives; `words`, the beginning of them, where it matches all that was asked."""
+    """A message that matches, and the beginning of its words."""
 
     message_id: int
     place: Place
-    words: str | None
+    words: str
+
+
+class Look(NamedTuple):
+    """What a look into an index gave: matches, newest first, of how many that were seen, and the last one's place."""
+
+    matches: list[Candidate]
+    seen: int
+    last: Place | None
 
 
 def decisions(chosen: SearchFilter, position: str) -> tuple[str, dict[str, Any]]:
-    """A condition on a document `d` by its words and its message, and its values. `position`: strpos or instr."""
+    """A condition on a document `d` by its words and its message, and its values; "" where the index decides alone.
+
+    `position` is the function that finds a text in another: strpos or instr.
+    """
     conditions, values = [], {}
     parts = [(one, "> 0") for one in chosen.query.phrases] + [(one, "= 0") for one in chosen.query.barred_phrases]
     for number, (phrase, compared) in enumerate(parts):
@@ -30,7 +41,7 @@ def decisions(chosen: SearchFilter, position: str) -> tuple[str, dict[str, Any]]
     if chosen.provider is not None:
         conditions.append(PROVIDER)
         values["provider"] = chosen.provider
-    return " AND ".join(conditions) or "1 = 1", values
+    return " AND ".join(conditions), values
 
 
 def marks(chosen: SearchFilter) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Row, Text, bindparam, select, text
+from sqlalchemy import BigInteger, Boolean, Row, Text, TextClause, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,7 +17,7 @@ from service.db.tables import messages
 from service.db.types import EPOCH, Instant, from_micros, to_micros
 from service.domain.filters import SearchFilter
 from service.domain.search import RANKED_TEXT
-from service.repositories.search_candidates import Candidate, Place, decisions, marks
+from service.repositories.search_candidates import Candidate, Look, Place, decisions, marks
 
 # Marks of blocks of 2^shift seconds: see the migration.
 SHIFTS = (10, 14, 18, 22, 26)
@@ -85,25 +85,24 @@ class PostgresIndex:
         self._query = _query(condition, within)
         self._span: tuple[datetime, datetime] | None = None
 
-    async def look(self, before: Place | None, size: int) -> Sequence[Candidate]:
+    async def look(self, before: Place | None, size: int) -> Look:
         """See SearchIndex."""
         if self._span is None:
             self._span = await self._find_span()
-            if self._span is None:
-                return []
-        blocks = self._blocks(self._span, before)
-        rows: list[Row[Any]] = []
-        while blocks and len(rows) < size:
-            found = await self._ask(blocks, before, size - len(rows))
-            crowded = next(
-                (row.block - 1 for row in found if row.crowd >= CROWD and blocks[row.block - 1].parts()), None
-            )
+        blocks = self._blocks(self._span, before) if self._span else []
+        matches: list[Candidate] = []
+        seen, last = 0, before
+        while blocks and seen < size:
+            rows = await self._ask(blocks, before, size - seen)
+            crowded = _crowded(rows)
+            told = rows if crowded is None else [row for row in rows if row.block - 1 < crowded]
+            matches += [Candidate(row.message_id, _place(row), row.words) for row in told if row.fits]
+            if told:
+                seen, last = seen + told[-1].number, _place(told[-1])
             if crowded is None:
-                rows += found
                 break
-            rows += [row for row in found if row.block - 1 < crowded]
             blocks = [*blocks[crowded].parts(), *blocks[crowded + 1 :]]
-        return [Candidate(row.message_id, (to_micros(row.created_at), row.message_id), row.words) for row in rows]
+        return Look(matches, seen, last)
 
     def _blocks(self, span: tuple[datetime, datetime], before: Place | None) -> list[Block]:
         (low, high), chosen = span, self._chosen
@@ -119,6 +118,7 @@ class PostgresIndex:
         values = self._values | {
             # The owner's mark, which says nothing new, stands for the one that the time before all blocks has not.
             "blocks": [_quoted(block.mark if block.shift else f"u_{self._chosen.user_id}") for block in blocks],
+            "coarse": [bool(block.parts()) for block in blocks],
             "marked": len([block for block in blocks if block.shift]),
             "unmarked": from_micros(blocks[-1].number * 1_000_000) if not blocks[-1].shift else LATEST,
             "before": LATEST if before is None else from_micros(before[0]),
@@ -143,39 +143,65 @@ class PostgresIndex:
         return None if oldest is None else (oldest, newest)
 
 
-def _query(condition: str, within: str) -> Any:
-    """Not by an index on user_id: Postgres would read all of a user's rows there for each block, and join the two.
+# Not by an index on user_id: Postgres would read all of a user's rows there for each block, and join the two. Nothing
+# orders the rows in the end: the join gives them in the blocks' order, and a sort would read them all.
+CANDIDATES = """
+    SELECT found.*, b.block, CASE WHEN b.coarse AND found.given >= :crowd THEN b.block END AS crowded
+    FROM unnest(CAST(:blocks AS text[]), CAST(:coarse AS boolean[])) WITH ORDINALITY AS b (mark, coarse, block)
+    CROSS JOIN LATERAL (
+      SELECT each.*, count(*) OVER () AS given FROM (
+        SELECT user_id, message_id, created_at, words FROM search_documents
+        WHERE search_terms(user_id, conversation_id, role, created_at, words) @@ CAST(b.mark AS tsquery)
+          AND search_terms(user_id, conversation_id, role, created_at, words) @@ CAST(CAST(:marks AS text) AS tsquery)
+          AND search_terms(user_id, conversation_id, role, created_at, words) @@ CAST(CAST(:asked AS text) AS tsquery)
+          AND (created_at, message_id) < (:before, :number)
+          AND (b.block <= :marked OR created_at < :unmarked)%(within)s
+        LIMIT :crowd
+      ) AS each
+      ORDER BY created_at DESC, message_id DESC
+    ) AS found
+    WHERE found.user_id = :owner
+    LIMIT :size
+"""
+MATCHES = f"""
+    SELECT d.message_id, d.created_at, d.block, d.crowded, true AS fits, row_number() OVER () AS number,
+      left(d.words, :shown) AS words
+    FROM ({CANDIDATES}) AS d
+"""
+# Of those that do not fit only the last is told, so that one knows how far this came. The words, which are long, are
+# not carried through what counts the rows.
+DECIDED = f"""
+    SELECT y.message_id, y.created_at, y.block, y.fits, y.number, y.crowded,
+      CASE WHEN y.fits THEN (
+        SELECT left(s.words, :shown) FROM search_documents AS s WHERE s.user_id = :owner AND s.message_id = y.message_id
+      ) END AS words
+    FROM (
+      SELECT c.*, row_number() OVER () AS number, count(*) OVER () AS seen, min(c.full_block) OVER () AS crowded
+      FROM (
+        SELECT d.message_id, d.created_at, d.block, d.crowded AS full_block, %(condition)s AS fits
+        FROM ({CANDIDATES}) AS d OFFSET 0
+      ) AS c
+    ) AS y
+    WHERE y.fits OR y.number = y.seen
+"""
 
-    Nothing orders the rows in the end: the join gives them in the blocks' order, and a sort would read them all.
-    """
-    terms = "search_terms(user_id, conversation_id, role, created_at, words)"
-    written = f"""
-        SELECT d.message_id, d.created_at, d.block, d.crowd,
-          CASE WHEN {condition} THEN left(d.words, :shown) END AS words
-        FROM (
-          SELECT found.*, b.block
-          FROM unnest(CAST(:blocks AS text[])) WITH ORDINALITY AS b (mark, block)
-          CROSS JOIN LATERAL (
-            SELECT given.*, count(*) OVER () AS crowd FROM (
-              SELECT user_id, message_id, created_at, words FROM search_documents
-              WHERE {terms} @@ CAST(b.mark AS tsquery)
-                AND {terms} @@ CAST(CAST(:marks AS text) AS tsquery)
-                AND {terms} @@ CAST(CAST(:asked AS text) AS tsquery)
-                AND (created_at, message_id) < (:before, :number){within}
-                AND (b.block <= :marked OR created_at < :unmarked)
-              LIMIT :crowd
-            ) AS given
-            ORDER BY created_at DESC, message_id DESC
-          ) AS found
-          WHERE found.user_id = :owner
-          LIMIT :size
-        ) AS d
-    """
-    types: dict[str, Any] = {"blocks": ARRAY(Text)}
+
+def _query(condition: str, within: str) -> TextClause:
+    written = (DECIDED.replace("%(condition)s", condition) if condition else MATCHES).replace("%(within)s", within)
+    types: dict[str, Any] = {"blocks": ARRAY(Text), "coarse": ARRAY(Boolean)}
     types |= dict.fromkeys(("number", "owner", "marked"), BigInteger)
     types |= dict.fromkeys(("before", "unmarked", "since", "until"), Instant)
     typed = (bindparam(name, type_=kind) for name, kind in types.items() if f":{name}" in written)
     return text(written).bindparams(*typed)
+
+
+def _crowded(rows: Sequence[Row[Any]]) -> int | None:
+    """The first block that may have more than it gave and can be divided."""
+    return min((row.crowded - 1 for row in rows if row.crowded is not None), default=None)
+
+
+def _place(row: Row[Any]) -> Place:
+    return to_micros(row.created_at), row.message_id
 
 
 def _seconds(moment: datetime) -> int:
