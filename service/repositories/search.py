@@ -15,7 +15,7 @@ from service.repositories.search_postgres import PostgresIndex
 from service.repositories.search_sqlite import SqliteIndex
 
 # So many messages that the index gives are looked at, where phrases or the provider decide: first few, then the rest.
-FEW, MOST = 1_000, 10_000
+FEW, MOST = 400, 10_000
 
 
 class SearchIndex(Protocol):
