@@ -174,11 +174,11 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         gc.freeze()
         yield
     finally:
-        folding.stop()
-        upkeep.stop()
+        await folding.stop()
+        await upkeep.stop()
         await draining.run()
         draining.close()
-        served.models.stop()
+        await served.models.stop()
         await registry.close()
         await core.close()
 

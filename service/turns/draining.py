@@ -86,4 +86,4 @@ class Draining:
         self._engine.close()
         await self._recovery.settle()
         await self._engine.drain(self._grace)
-        self._watch.stop()
+        await self._watch.stop()

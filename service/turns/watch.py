@@ -8,6 +8,7 @@ from time import monotonic
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
+from service.domain.tasks import end
 from service.errors import EverturnError
 from service.repositories import claims, events, turns
 from service.repositories.recovery import list_signals
@@ -42,9 +43,8 @@ class Watch:
             asyncio.create_task(self._listen(), name="pulse"),
         ]
 
-    def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+    async def stop(self) -> None:
+        await end(*self._tasks)
 
     async def renew(self) -> None:
         """Hold on to this worker's turns, in one statement for all, and let go of those that it lost."""

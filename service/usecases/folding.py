@@ -6,6 +6,7 @@ import logging
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.db.engine import Database
+from service.domain.tasks import end
 from service.errors import EverturnError
 from service.repositories import rollups
 from service.repositories.limits import drop_holds
@@ -25,9 +26,8 @@ class Folding:
     def start(self) -> None:
         self._task = asyncio.create_task(self._watch(), name="folding")
 
-    def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
+    async def stop(self) -> None:
+        await end(self._task)
 
     async def fold(self) -> None:
         """Fold all there is, in transactions of bounded size. Raises DatabaseUnavailable."""

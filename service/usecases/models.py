@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.engine import Database
 from service.domain.claims import Claim
 from service.domain.meters import NANO, Prices
+from service.domain.tasks import end
 from service.errors import Duplicate, EverturnError, UnknownModel, Unprocessable
 from service.providers.overrides import Override
 from service.providers.registry import Registry
@@ -53,9 +54,8 @@ class Models:
         await self._look()
         self._task = asyncio.create_task(self._listen(), name="models")
 
-    def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
+    async def stop(self) -> None:
+        await end(self._task)
 
     async def refresh(self) -> None:
         """Bring this worker's catalogue to what the database says now; one short statement if nothing changed."""

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.store import NAME, Blob, Store
 from service.db.engine import Database
+from service.domain.tasks import end
 from service.errors import EverturnError
 from service.repositories import files as rows
 
@@ -47,9 +48,8 @@ class Upkeep:
     def start(self) -> None:
         self._task = asyncio.create_task(self._watch(), name="upkeep")
 
-    def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
+    async def stop(self) -> None:
+        await end(self._task)
 
     async def sweep(self) -> Swept:
         """Raises DatabaseUnavailable, Unavailable; what was found until then is removed."""

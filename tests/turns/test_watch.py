@@ -142,7 +142,7 @@ async def test_the_pulse_outlives_what_it_meets(house: House) -> None:
         await lapse(house)
         await until(lambda: held(house), "a renewed lease")
     finally:
-        watch.stop()
+        await watch.stop()
     gate.set()
     await asyncio.wait_for(live.finished.wait(), PATIENCE)
     (row,) = await house.rows("SELECT status, epoch FROM completions")
