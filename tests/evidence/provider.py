@@ -104,6 +104,8 @@ def _plan(question: str, *, number: int, hangs: bool) -> _Plan:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # Hundreds of turns may call at the same moment; one that finds the queue full tries again a second later.
+    request_queue_size = 512
 
     def __init__(self, provider: Provider) -> None:
         super().__init__(("127.0.0.1", 0), _Wire)
