@@ -21,12 +21,20 @@ EverturnError                 500  internal_error
 │   └── ReportTooLarge        422  report_too_large
 ├── LimitExceeded             429  limit_exceeded
 ├── StorageFull               507  storage_full
+│   └── DatabaseFull          507  storage_full  (also a DatabaseUnavailable)
 └── Unavailable               503  unavailable
     ├── DatabaseUnavailable   503  database_unavailable
     ├── NoModelConfigured     503  no_model_configured
     ├── ProviderUnavailable   503  provider_unavailable
     └── WorkerLost            503  worker_lost
 """
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# No room, a quota of the file system, a limit of the process.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class EverturnError(Exception):
@@ -154,6 +162,22 @@ class DatabaseUnavailable(Unavailable):
     code, title = "database_unavailable", "The database does not answer"
 
 
+class DatabaseFull(StorageFull, DatabaseUnavailable):
+    """Nothing was written. For a turn that runs it is an outage like another: it waits until there is room again."""
+
+    title = "The database's disk is full"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        retry_after: int | None = None,
+        loc: tuple[str | int, ...] = (),
+        facts: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, loc=loc, facts=facts)
+
+
 class NoModelConfigured(Unavailable):
     code, title = "no_model_configured", "No model is configured"
 
@@ -164,6 +188,17 @@ class ProviderUnavailable(Unavailable):
 
 class WorkerLost(Unavailable):
     code, title = "worker_lost", "The worker stopped before the answer was complete"
+
+
+@contextmanager
+def as_full(detail: str = "") -> Iterator[None]:
+    """What the system says of a disk without room becomes StorageFull; every other error passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFull(detail) from error
+        raise
 
 
 def find_error(code: str) -> type[EverturnError]:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cache
 from threading import Lock
 
 from fastapi import FastAPI
 
-from service.api.errors import MEDIA_TYPE, problem
+from service.api.errors import MEDIA_TYPE, problem, responses
 from service.api.examples import Schema, example_of
 from service.errors import (
     BadCursor,
@@ -86,6 +87,7 @@ def _finish(schema: Schema) -> Schema:
     schemes = schema.get("components", {}).get("securitySchemes", {})
     if "key" in schemes:
         schemes["x-api-key"] = {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    _add_full(schema)
     for _, operation in _operations(schema):
         if {"key": []} in operation.get("security", ()):
             operation["security"].append({"x-api-key": []})
@@ -95,6 +97,16 @@ def _finish(schema: Schema) -> Schema:
             _finish_reply(schema, status, reply)
     _merge_twins(schema)
     return schema
+
+
+def _add_full(schema: Schema) -> None:
+    """Whatever writes may find the disk full."""
+    for item in schema.get("paths", {}).values():
+        for method, operation in item.items():
+            replies = operation.get("responses", {})
+            if method != "get" and "503" in replies:
+                full = responses(507)[507]
+                replies.setdefault("507", {"description": full["description"], "content": deepcopy(full["content"])})
 
 
 def _operations(schema: Schema) -> Iterator[tuple[str, Schema]]:

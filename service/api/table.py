@@ -1,14 +1,16 @@
 """Tables as CSV files: safe for spreadsheets, and complete or not there at all."""
 
 import csv
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing
 from datetime import datetime
 from io import StringIO
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from starlette.responses import StreamingResponse
+
+from service.errors import as_full
 
 IN_MEMORY = 1_000_000
 CHUNK = 64 * 1024
@@ -17,21 +19,24 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 async def attach(
-    lines: AsyncIterator[Sequence[Mapping[str, Any]]], columns: Sequence[str], *, filename: str
+    lines: AsyncGenerator[Sequence[Mapping[str, Any]]], columns: Sequence[str], *, filename: str
 ) -> StreamingResponse:
     """A CSV attachment with these columns.
 
     It is written into a temporary file first: a failure on the way is an error answer and not half a table, its
     length is known, and no database connection waits for a slow reader. Memory does not grow with it.
+    Raises StorageFull where the disk has no room for it.
     """
-    with ExitStack() as stack:
+    with as_full("There is no room on the service's disk for this report."), ExitStack() as stack:
         file = stack.enter_context(SpooledTemporaryFile(IN_MEMORY))
         file.write(_rows([columns]))
-        async for batch in lines:
-            file.write(_rows([[_cell(line[name]) for name in columns] for line in batch]))
+        async with aclosing(lines):
+            async for batch in lines:
+                file.write(_rows([[_cell(line[name]) for name in columns] for line in batch]))
+        size = file.tell()
+        file.seek(0)  # which writes what is buffered
         stack.pop_all()  # closed by who reads it
-    headers = {"Content-Disposition": f'attachment; filename="{filename}"', "Content-Length": str(file.tell())}
-    file.seek(0)
+    headers = {"Content-Disposition": f'attachment; filename="{filename}"', "Content-Length": str(size)}
     return StreamingResponse(_chunks(file), headers=headers, media_type="text/csv; charset=utf-8")
 
 

@@ -21,13 +21,12 @@ from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
-from service.errors import StorageFull, Unavailable
+from service.errors import FULL, StorageFull, Unavailable
 
 log = logging.getLogger(__name__)
 
 THREADS = 8
 WRITE_BYTES = 1024 * 1024
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TEMPORARY = "tmp"
 NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})\.(?P<user_id>[1-9][0-9]{0,15})\.(?P<token>[0-9a-f]{16})")
 T = TypeVar("T")

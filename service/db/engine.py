@@ -15,14 +15,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.domain.words import fold
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseFull, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
 # SQLSTATE classes that say "not now" rather than "not so": connection, resources, operator intervention, I/O.
 UNAVAILABLE_STATES = ("08", "53", "57", "58")
-# Primary result codes: busy, locked, I/O error, full, cannot open.
-SQLITE_UNAVAILABLE = (5, 6, 10, 13, 14)
+# Primary result codes: busy, locked, I/O error, cannot open.
+SQLITE_UNAVAILABLE = (5, 6, 10, 14)
+# disk_full. The write-ahead log's index that cannot grow (SQLITE_IOERR_SHMSIZE) means the same as SQLITE_FULL.
+FULL_STATE = "53100"
+SQLITE_FULL = (13, 4874)
 WRITES = "everturn_writes"
 # The journal's statements find every row by its primary key. Left to itself the planner would plan them anew each time,
 # or keep a plan from when the tables were small.
@@ -241,13 +244,18 @@ async def _guarded(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 class _translated:  # noqa: N801  # a with-block, written as a class because it stands on the hot path
-    """Turns "the database is away" into DatabaseUnavailable and lets every other error pass."""
+    """Turns "the database is away" into DatabaseUnavailable, of which a full one is a kind; other errors pass."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None and _is_outage(error):
+        if error is None:
+            return
+        if _is_full(error):
+            log.warning("database full")
+            raise DatabaseFull("The database has no room; nothing of this was stored.") from error
+        if _is_outage(error):
             log.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
             raise DatabaseUnavailable from error
 
@@ -255,6 +263,15 @@ class _translated:  # noqa: N801  # a with-block, written as a class because it 
 def is_rollback(error: BaseException) -> bool:
     """A deadlock or a serialization failure: nothing is wrong with the work, it only has to be done again."""
     return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("40")
+
+
+def _is_full(error: BaseException) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code in SQLITE_FULL or code & 0xFF in SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == FULL_STATE
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -69,7 +69,8 @@ class Journal:
         self._urgent = False
         # Begins that were refused although their commit may have come through: (user_id, id, epoch).
         self._doubtful: list[Row] = []
-        self.down = False
+        # Why nothing can be written now; None while all is well.
+        self._outage: DatabaseUnavailable | None = None
 
     async def warm_up(self) -> None:
         """Prepare the statements of a flush, so that the first turns do not wait for it. Raises DatabaseUnavailable."""
@@ -79,8 +80,8 @@ class Journal:
 
     async def begin(self, begin: Begin) -> None:
         """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
-        if self.down:
-            raise DatabaseUnavailable
+        if self._outage:
+            raise type(self._outage)()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begins.append((begin, future))
         self._wake()
@@ -147,8 +148,8 @@ class Journal:
         while True:
             try:
                 written = await self._commit(work)
-            except DatabaseUnavailable:
-                return await self._outlast(work)
+            except DatabaseUnavailable as outage:
+                return await self._outlast(work, outage)
             except REFUSALS as error:
                 if not is_rollback(error):
                     return await self._isolate(work, error)
@@ -182,15 +183,16 @@ class Journal:
         else:
             _refuse(work, EverturnError())
 
-    async def _outlast(self, work: _Work) -> None:
-        """The database is away: begins are tried a few times more, the rest until it is written."""
-        self.down = True
+    async def _outlast(self, work: _Work, outage: DatabaseUnavailable) -> None:
+        """The database is away, or full: begins are tried a few times more, the rest until it is written."""
+        self._outage = outage
         try:
             for attempt in count():
                 await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 try:
                     written = await self._commit(work)
                 except DatabaseUnavailable as error:
+                    self._outage = error
                     if attempt >= BEGIN_RETRIES:
                         self._doubtful += [_hold(begin) for begin, _ in work.begins]
                         work = _refuse_begins(work, error)
@@ -204,7 +206,7 @@ class Journal:
                     await self._clear_doubts()
                     break
         finally:
-            self.down = False
+            self._outage = None
 
     async def _clear_doubts(self) -> None:
         """Give up the refused turns that are there after all: who asks again with the same key finds them running."""

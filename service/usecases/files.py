@@ -23,6 +23,7 @@ from service.errors import (
     NotFound,
     PreconditionFailed,
     QuotaExceeded,
+    StorageFull,
     Unavailable,
     Unprocessable,
 )
@@ -151,14 +152,13 @@ class Files:
         """Have the path name a blob that is on the disk."""
         try:
             written, gone = await self._database.atomically(lambda connection: self._write(connection, blob, draft))
-        except Unavailable:
-            # It may have been committed all the same: the sweep knows whether the blob is needed.
-            raise
         except IntegrityError:
             await self._store.remove([blob])
             raise NotFound(f"There is no user {blob.user_id}.") from None
-        except EverturnError:
-            await self._store.remove([blob])
+        except EverturnError as error:
+            # An outage may hide a commit: the sweep knows whether the blob is needed.
+            if isinstance(error, StorageFull) or not isinstance(error, Unavailable):
+                await self._store.remove([blob])
             raise
         await self._store.remove(gone)
         return written

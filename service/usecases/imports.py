@@ -1,7 +1,6 @@
 """Import conversations from ChatGPT, Open WebUI or another Everturn; what came before is met again and not doubled."""
 
 import asyncio
-import errno
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from service.domain.porting.reading import Item, Lines, read_upload
 from service.domain.porting.talks import Talk
 from service.domain.porting.trees import Order, Stood, leads_to, place_all, untangle
 from service.domain.titles import title_key, title_of
-from service.errors import BodyTooLarge, StorageFull
+from service.errors import BodyTooLarge, as_full
 from service.repositories import conversations
 from service.repositories import imports as rows
 
@@ -30,7 +29,6 @@ Result = Literal["imported", "updated", "unchanged", "skipped", "failed"]
 BLOCK = 1 << 20
 AT_ONCE = 2
 TRIES = 3
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Imports:
 
     async def receive(self, chunks: AsyncIterator[bytes]) -> BinaryIO:
         """Put an upload on the disk, in a file without a name. Raises BodyTooLarge, StorageFull."""
-        with ExitStack() as stack:
+        with as_full("There is no room on the disk for this upload."), ExitStack() as stack:
             upload = stack.enter_context(TemporaryFile(dir=self._room()))
             size, block = 0, bytearray()
             async for chunk in chunks:
@@ -81,9 +79,10 @@ class Imports:
                     raise BodyTooLarge(f"An import has at most {self._most:,} bytes.")
                 block += chunk
                 if len(block) >= BLOCK:
-                    await _write(upload, block)
+                    await asyncio.to_thread(upload.write, block)
                     block = bytearray()
-            await _write(upload, block)
+            await asyncio.to_thread(upload.write, block)
+            await asyncio.to_thread(upload.flush)
             stack.pop_all()
             return upload
 
@@ -277,12 +276,3 @@ def _messages(here: _Here, ids: Mapping[str, int], stood: Sequence[Stood]) -> li
             }
         )
     return made
-
-
-async def _write(upload: BinaryIO, block: bytes | bytearray) -> None:
-    try:
-        await asyncio.to_thread(upload.write, block)
-    except OSError as error:
-        if error.errno in FULL:
-            raise StorageFull("There is no room on the disk for this upload.") from error
-        raise

@@ -1,6 +1,6 @@
 """Usage and cost: reports by bucket and group, and the ledger's entries."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -127,7 +127,7 @@ class Usage:
             buckets=list(_buckets(plan, ask.groups, found, whole)),
         )
 
-    async def lines(self, ask: UsageAsk) -> AsyncIterator[list[dict[str, Any]]]:
+    async def lines(self, ask: UsageAsk) -> AsyncGenerator[list[dict[str, Any]]]:
         """The report as batches of lines, one for each bucket and group; an empty bucket has a line as well.
 
         A connection is held until the last one. Raises as `report`, but for the number of rows.

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import resource
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import pytest
 
 from service.domain.porting.reading import MOST_BYTES
 from service.errors import BodyTooLarge, StorageFull
-from service.usecases.imports import _write
 from tests.porting import samples
 from tests.porting.house import House, comparable
 from tests.porting.samples import AT, Shape, file_of, message
@@ -184,7 +185,19 @@ async def test_an_upload_has_its_bounds(house: House) -> None:
     assert MOST_BYTES > 50_000_000
 
 
-async def test_a_full_disk_is_said() -> None:
-    full = Path("/dev/full").open("wb", buffering=0)  # noqa: ASYNC230, SIM115  # it fails as a full disk does
-    with full, pytest.raises(StorageFull):
-        await _write(full, b"x")
+@pytest.mark.parametrize("size", [3_000_000, 2_000_001])
+async def test_a_full_disk_is_said_and_keeps_nothing(house: House, tmp_path: Path, size: int) -> None:
+    """The kernel refuses to let a file grow further, as it does on a disk without room; also the last byte counts."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, size, 1000):
+            yield b"x" * min(1000, size - start)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+    try:
+        with pytest.raises(StorageFull):
+            await house.imports.receive(chunks())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "spool").iterdir()) == []
