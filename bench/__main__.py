@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import durability, listing, memory, searching, streams, turns, usage
+from bench import durability, limits, listing, memory, searching, streams, turns, usage
 from bench.databases import Databases, Kind, postgres
 from bench.library import library
 from bench.processes import BenchError, cores, pin, provider
@@ -24,7 +24,7 @@ from bench.subjects import field
 
 LOADS = {"turns": turns.run, "flood": streams.run_flood, "single": streams.run_single, "first": streams.run_first}
 READS = {"listing": listing.run, "search": searching.run}
-PARTS = (*LOADS, "durability", "memory", *READS, "usage")
+PARTS = (*LOADS, "durability", "memory", *READS, "usage", "limits")
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
     """Every part that was asked for, on each database."""
     effort = Effort(options.seconds, options.rounds)
     for kind in options.kinds:
-        if set(options.only) - {*READS, "usage"}:
+        if set(options.only) - {*READS, "usage", "limits"}:
             with field(kind, databases, provider=provider_url, floors_only=options.floors) as here:
                 yield from (run(here, effort) for name, run in LOADS.items() if name in options.only)
                 if "durability" in options.only and not options.floors:
@@ -69,6 +69,8 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
                 yield from (run(shelf, Effort(1.0, 1)) for run in reads)
         if "usage" in options.only and not options.floors:
             yield usage.run(kind, databases, provider=provider_url, entries=options.entries, effort=Effort(1.0, 1))
+        if "limits" in options.only and not options.floors:
+            yield limits.run(kind, databases)
 
 
 def arguments() -> argparse.Namespace:

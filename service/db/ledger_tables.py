@@ -62,4 +62,5 @@ usage_rollups = Table(
     *_sums(),
     PrimaryKeyConstraint("user_id", "span", "start", "model", "provider", "key_id"),
     Index(None, "span", "start"),
+    Index(None, "key_id", "span", "start"),
 )

@@ -1,6 +1,6 @@
 """Budgets and limits, and what running turns hold of them."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, PrimaryKeyConstraint, String, Table
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, PrimaryKeyConstraint, String, Table, Text
 
 from service.db.schema import metadata, moment, owner
 from service.db.types import Id, Instant
@@ -20,7 +20,8 @@ limits = Table(
     CheckConstraint("scope IN ('all', 'key', 'user')", name="scope"),
 )
 
-# What a turn may cost and use. It counts while its completion runs, or until `expires_at` where that was never begun.
+# What a turn may cost and use: written with its begin, settled with its end. One that nobody settles counts until
+# `expires_at`, which is put off while its completion runs. `allowances` is what was found when it was taken.
 holds = Table(
     "holds",
     metadata,
@@ -31,7 +32,15 @@ holds = Table(
     Column("tokens", BigInteger, nullable=False),
     moment("created_at"),
     Column("expires_at", Instant, nullable=False),
+    Column("settled_at", Instant),
+    Column("allowances", Text, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("user_id", "completion_id"),
     Index(None, "created_at"),
     Index(None, "key_id", "created_at"),
+)
+Index(
+    "ix_holds_open",
+    holds.c.expires_at,
+    postgresql_where=holds.c.settled_at.is_(None),
+    sqlite_where=holds.c.settled_at.is_(None),
 )
