@@ -33,6 +33,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.domain.quotas import Quota
+
 # No room, a quota of the file system, a limit of the process.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -58,6 +60,8 @@ class EverturnError(Exception):
         self.loc = loc
         self.facts = facts or {}
         self.replayed = False
+        # What is left of the caller's limits, as domain/quotas.py has it.
+        self.quotas: tuple[Quota, ...] = ()
 
 
 class BadRequest(EverturnError):

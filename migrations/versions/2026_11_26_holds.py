@@ -34,8 +34,7 @@ def spent(name: str) -> str:
     """What was charged in a period; what is not folded yet included."""
     start = f"CAST(extract(epoch FROM date_trunc('{name}', l.instant AT TIME ZONE 'UTC')) AS BIGINT)"
     rolled = of(
-        "SELECT coalesce(sum(cost_nano), 0) FROM usage_rollups"
-        f" WHERE {{r}} AND span = 86400 AND start >= {start}"
+        f"SELECT coalesce(sum(cost_nano), 0) FROM usage_rollups WHERE {{r}} AND span = 86400 AND start >= {start}"
     )
     deltas = of(f"SELECT coalesce(sum(cost_nano), 0) FROM usage_deltas WHERE {{h}} AND start >= {start}")
     return f"CASE WHEN l.{name}_nano IS NOT NULL THEN {rolled} + {deltas} END"

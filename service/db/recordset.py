@@ -47,12 +47,14 @@ def insert_rows(
     names: Sequence[str],
     fixed: Mapping[str, ColumnElement[Any]] | None = None,
     where: Callable[[FromClause], ColumnElement[bool]] | None = None,
+    marks: Sequence[Column[Any]] = (),
 ) -> Any:
     """INSERT … SELECT from a recordset, leaving out rows whose primary key is there already.
 
-    `fixed` columns have one expression for all rows; `where` chooses among the rows.
+    `fixed` columns have one expression for all rows; `where` chooses among the rows, also by fields that are no columns
+    of the table, `marks`.
     """
-    rows = recordset(dialect, parameter, *(table.c[name] for name in names))
+    rows = recordset(dialect, parameter, *(table.c[name] for name in names), *marks)
     extra = fixed or {}
     # SQLite takes the ON of an upsert for a join's without a WHERE before it.
     chosen = select(*(rows.c[name] for name in names), *extra.values()).where(where(rows) if where else true())

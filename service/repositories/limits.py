@@ -1,44 +1,58 @@
-"""Budgets and limits: what they are, how much of them is used, and what is held."""
+"""Budgets and limits: what they are, how much of them is used, and what is held.
 
-from collections.abc import Mapping
-from typing import Any
+On Postgres the functions of migrations/versions/2026_11_26_holds.py count and hold; `limits_sqlite` says the same.
+"""
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    FromClause,
-    Row,
-    and_,
-    case,
-    cast,
-    delete,
-    func,
-    insert,
-    select,
-    tuple_,
-    union_all,
-)
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, and_, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.ledger_tables import DAY, usage_deltas, usage_rollups
 from service.db.limit_tables import holds, limits
 from service.db.recordset import upsert
 from service.db.tables import completions, ledger_entries
-from service.db.types import epoch, later, now
+from service.db.types import later, now
+from service.domain.quotas import MINUTE, Allowance, read_allowances
+from service.repositories import limits_sqlite
 
-MINUTE = 60
-RUNNING = case((completions.c.id.is_not(None), completions.c.finished_at.is_(None)), else_=holds.c.expires_at > now())
+# A hold that nobody settles counts for so long; while its completion runs that is put off.
+HOLD_SECONDS = 600.0
+TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 SAME = and_(completions.c.user_id == holds.c.user_id, completions.c.id == holds.c.completion_id)
+OPEN = holds.c.settled_at.is_(None)
 
 
-async def list_limits(
-    connection: AsyncConnection, user_id: int, key_id: int | None, *, lock: bool = False
-) -> list[Row[Any]]:
-    """The limits that a turn falls under; `lock` has others wait, in one order, until the transaction ends."""
+class Verdict(NamedTuple):
+    """What became of a turn's hold, and the limits as they were without it."""
+
+    refused: bool
+    allowances: list[Allowance]
+
+
+async def any_limits(connection: AsyncConnection, user_id: int, key_id: int | None) -> bool:
+    """Whether a turn falls under a limit."""
     names = [("all", 0), ("key", key_id or 0), ("user", user_id)]
-    query = select(limits).where(tuple_(limits.c.scope, limits.c.subject_id).in_(names))
-    query = query.order_by(limits.c.scope, limits.c.subject_id)
-    return list(await connection.execute(query.with_for_update() if lock else query))
+    query = select(limits.c.scope).where(tuple_(limits.c.scope, limits.c.subject_id).in_(names)).limit(1)
+    return (await connection.execute(query)).first() is not None
+
+
+async def list_allowances(connection: AsyncConnection, user_id: int, key_id: int | None) -> list[Allowance]:
+    """The limits of all, of a key and of a user, as far as there are any, and what is used of them now."""
+    postgres = connection.dialect.name == "postgresql"
+    query = "SELECT * FROM everturn_allowances(:user_id, :key_id)" if postgres else limits_sqlite.READ
+    found = await connection.execute(text(query), {"user_id": user_id, "key_id": key_id})
+    return [Allowance(**row._mapping) for row in found]
+
+
+def hold_in_turn(connection: Connection, row: Mapping[str, Any]) -> Verdict:
+    """Check every limit of a turn and hold what it may use, in one statement, within SQLite's one writer."""
+    names = {"user_id": row["user_id"], "key_id": row["key_id"]}
+    found = connection.execute(limits_sqlite.HOLD, {**row, "seconds": HOLD_SECONDS}).scalar()
+    if found is not None:
+        return Verdict(False, read_allowances(found))
+    return Verdict(True, [Allowance(**one._mapping) for one in connection.execute(text(limits_sqlite.READ), names)])
 
 
 async def put_limits(
@@ -50,80 +64,38 @@ async def put_limits(
     await connection.execute(statement.on_conflict_do_update(index_elements=["scope", "subject_id"], set_=values))
 
 
-async def read_clock(connection: AsyncConnection) -> int:
-    """The database's clock, in whole seconds since 1970."""
-    return int((await connection.execute(select(epoch(now())))).scalar_one())
+async def drop_limits(connection: AsyncConnection, scope: str, subject_ids: Sequence[int]) -> None:
+    """Take all limits of a kind's subjects away."""
+    await connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.subject_id.in_(subject_ids)))
 
 
-async def read_spent(
-    connection: AsyncConnection, scope: str, subject_id: int, *, since: Mapping[str, int]
-) -> dict[str, int]:
-    """Nano-dollars charged since each of some UTC midnights, in seconds since 1970; what is not folded yet included."""
-    rolled, deltas = usage_rollups.c, usage_deltas.c
-    first = min(since.values())
-    mine: tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]
-    if scope == "key":
-        mine = [rolled.user_id > 0, rolled.key_id == subject_id], [deltas.key_id == subject_id]
-    elif scope == "user":
-        mine = [rolled.user_id == subject_id], [deltas.user_id == subject_id]
-    else:
-        mine = [rolled.user_id == 0], []
-    both = union_all(
-        select(rolled.start, rolled.cost_nano).where(rolled.span == DAY, rolled.start >= first, *mine[0]),
-        select(deltas.start, deltas.cost_nano).where(deltas.start >= first, *mine[1]),
-    ).subquery()
-    sums = [_sum(case((both.c.start >= start, both.c.cost_nano), else_=0)).label(name) for name, start in since.items()]
-    row = (await connection.execute(select(*sums).select_from(both))).one()
-    return dict(row._mapping)
-
-
-async def read_held(connection: AsyncConnection, scope: str, subject_id: int) -> Row[Any]:
-    """(nano, tokens, streams) that running turns hold, (requests, oldest) of the last minute; `oldest` in seconds."""
-    recent = holds.c.created_at > later(-MINUTE)
-    columns = [
-        _sum(case((RUNNING, holds.c.nano), else_=0)).label("nano"),
-        _sum(case((RUNNING, holds.c.tokens), else_=0)).label("tokens"),
-        _sum(case((RUNNING, 1), else_=0)).label("streams"),
-        _sum(case((recent, 1), else_=0)).label("requests"),
-        func.min(case((recent, epoch(holds.c.created_at)))).label("oldest"),
-    ]
-    source: FromClause = holds.outerjoin(completions, SAME)
-    query = select(*columns).select_from(source)
-    return (await connection.execute(query.where(*_mine(holds, scope, subject_id)))).one()
-
-
-async def read_tokens(connection: AsyncConnection, scope: str, subject_id: int) -> int:
-    """The tokens that were charged in the last minute."""
+async def find_relief(connection: AsyncConnection, allowance: Allowance, need: int) -> timedelta | None:
+    """How long until so many of the tokens that were charged are no longer of the last minute; None: never so many."""
     entry = ledger_entries.c
-    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-    tokens = _sum(sum((entry[name] for name in names[1:]), start=entry[names[0]]))
-    query = select(tokens).where(entry.created_at > later(-MINUTE), *_mine(ledger_entries, scope, subject_id))
-    return int((await connection.execute(query)).scalar_one())
+    spoken: Any = sum((entry[name] for name in TOKENS[1:]), start=entry[TOKENS[0]])
+    gone = func.sum(spoken).over(order_by=(entry.created_at, entry.user_id, entry.id)).label("gone")
+    recent = select(entry.created_at, gone).where(entry.created_at > later(-MINUTE))
+    if allowance.scope != "all":
+        recent = recent.where(entry[f"{allowance.scope}_id"] == allowance.subject_id)
+    entries = recent.subquery()
+    query = select(entries.c.created_at, now()).where(entries.c.gone >= need).order_by(entries.c.gone).limit(1)
+    row = (await connection.execute(query)).first()
+    if row is None:
+        return None
+    charged, clock = row
+    left: timedelta = charged + timedelta(seconds=MINUTE) - clock
+    return left
 
 
-async def add_hold(connection: AsyncConnection, row: Mapping[str, Any], *, seconds: float) -> None:
-    await connection.execute(insert(holds).values(**row, expires_at=later(seconds)))
-
-
-async def drop_hold(connection: AsyncConnection, user_id: int, completion_id: int) -> None:
-    """Give back what a turn held that was not begun."""
-    mine = (holds.c.user_id == user_id, holds.c.completion_id == completion_id)
-    await connection.execute(delete(holds).where(*mine))
-
-
-async def drop_holds(connection: AsyncConnection) -> int:
-    """Forget holds that count no more."""
-    over = select(holds.c.user_id, holds.c.completion_id).select_from(holds.outerjoin(completions, SAME))
-    over = over.where(~RUNNING, holds.c.created_at < later(-2 * MINUTE)).limit(1000)
-    gone = delete(holds).where(tuple_(holds.c.user_id, holds.c.completion_id).in_(over))
-    return (await connection.execute(gone)).rowcount
-
-
-def _mine(table: Any, scope: str, subject_id: int) -> tuple[ColumnElement[bool], ...]:
-    if scope == "all":
-        return ()
-    return ((table.c.user_id if scope == "user" else table.c.key_id) == subject_id,)
-
-
-def _sum(column: Any) -> ColumnElement[int]:
-    return cast(func.coalesce(func.sum(column), 0), BigInteger)
+async def sweep_holds(connection: AsyncConnection) -> None:
+    """Put off the expiry of holds whose completion runs, settle those that nobody will, and forget old ones."""
+    running = select(completions.c.id).where(SAME, completions.c.finished_at.is_(None)).exists()
+    ended = select(completions.c.id).where(SAME, completions.c.finished_at.is_not(None)).exists()
+    soon = holds.c.expires_at < later(HOLD_SECONDS / 2)
+    await connection.execute(update(holds).where(OPEN, soon, running).values(expires_at=later(HOLD_SECONDS)))
+    # Finished by a worker of an earlier version, which settles nothing; or expired.
+    over = or_(ended, holds.c.expires_at < now())
+    await connection.execute(update(holds).where(OPEN, over).values(settled_at=now()))
+    old = select(holds.c.user_id, holds.c.completion_id).where(~OPEN, holds.c.created_at < later(-2 * MINUTE))
+    name = tuple_(holds.c.user_id, holds.c.completion_id)
+    await connection.execute(delete(holds).where(name.in_(old.limit(1000))))

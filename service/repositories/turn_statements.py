@@ -5,19 +5,29 @@ flush as one statement whose parts are data-modifying WITH queries (PostgreSQL m
 BEGIN, no COMMIT.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     CTE,
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
     ColumnElement,
     CompoundSelect,
+    Float,
     FromClause,
+    Select,
+    Table,
+    Text,
     Update,
     and_,
     bindparam,
     case,
+    cast,
+    column,
     exists,
     false,
     func,
@@ -31,10 +41,12 @@ from sqlalchemy import (
 )
 
 from service.db.claim_tables import claims
+from service.db.limit_tables import holds
 from service.db.recordset import insert_rows, recordset, upsert
 from service.db.tables import attempts, completions, conversations, events, ledger_entries, messages
 from service.db.types import later, now
 
+Chosen = Callable[[FromClause], ColumnElement[bool]]
 CONVERSATION = ("user_id", "id", "title", "title_key", "system_prompt", "model", "active_leaf_id", "message_count")
 MOVED = ("user_id", "id", "model", "active_leaf_id", "message_count")
 MESSAGE = (
@@ -67,8 +79,11 @@ unfinished = completions.c.finished_at.is_(None)
 KEPT_SECONDS = 10
 
 BEGIN = ("conversations", "moved", "messages", "completions", "attempts", "claims")
+HELD = ("holds", *BEGIN)
 APPEND = ("events",)
-FINISH = ("outcomes", "answers", "tails", "ends", "entries")
+FINISH = ("outcomes", "answers", "tails", "ends", "entries", "settled")
+# The completion whose begin a row belongs to, where a begin may be refused.
+TURN: Column[int] = Column("turn", BigInteger)
 
 
 @lru_cache
@@ -76,14 +91,7 @@ def statements(dialect: str) -> Mapping[str, Any]:
     """The statements by the list that each takes. `completions` and `renewals` also take lease_seconds."""
     lease = later(bindparam("lease_seconds"))
     return {
-        "conversations": insert_rows(dialect, "conversations", table=conversations, names=CONVERSATION),
-        "moved": _moved(dialect),
-        "messages": insert_rows(dialect, "messages", table=messages, names=MESSAGE),
-        "completions": insert_rows(
-            dialect, "completions", table=completions, names=COMPLETION, fixed={"lease_expires_at": lease}
-        ),
-        "attempts": insert_rows(dialect, "attempts", table=attempts, names=ATTEMPT),
-        "claims": insert_rows(dialect, "claims", table=claims, names=CLAIM),
+        **_beginning(dialect),
         "events": _events(dialect),
         "outcomes": _outcomes(dialect),
         **_finishing(dialect, None),
@@ -95,17 +103,59 @@ def statements(dialect: str) -> Mapping[str, Any]:
 def combined(names: tuple[str, ...]) -> CompoundSelect[Any]:
     """One Postgres statement for these lists.
 
-    It returns (list, user_id, completion_id): `outcomes` for a completion that it finished, `events` for one whose
-    events it journalled.
+    It returns (list, user_id, completion_id, refused, allowances): `outcomes` for a completion that it finished,
+    `events` for one whose events it journalled, `holds` for one that limits let pass or refused.
     """
     parts = statements("postgresql")
+    held = _holding().cte("w_holds") if "holds" in names else None
+    if held is not None:
+        parts = {**parts, "holds": held, **_beginning("postgresql", held)}
     won = parts["outcomes"].cte("w_outcomes") if "outcomes" in names else None
     if won is not None:
         parts = {**parts, "outcomes": won, **_finishing("postgresql", won)}
-    made = {name: parts[name] if parts[name] is won else parts[name].cte(f"w_{name}") for name in names}
-    told = [select(literal_column(f"'{name}'"), *made[name].c) for name in ("outcomes", "events") if name in names]
-    nothing: Any = select(literal_column("''"), literal_column("0"), literal_column("0")).where(false())
-    return union_all(nothing, *told).add_cte(*(cte for name, cte in made.items() if name not in ("outcomes", "events")))
+    made = {name: parts[name] if isinstance(parts[name], CTE) else parts[name].cte(f"w_{name}") for name in names}
+    plain = (false(), cast(null(), Text))
+    told = [
+        select(literal_column(f"'{name}'"), *made[name].c, *plain) for name in ("outcomes", "events") if name in names
+    ]
+    if held is not None:
+        told.append(select(literal_column("'holds'"), *held.c))
+    nothing: Any = select(literal_column("''"), literal_column("0"), literal_column("0"), *plain).where(false())
+    quiet = [cte for name, cte in made.items() if name not in ("outcomes", "events", "holds")]
+    return union_all(nothing, *told).add_cte(*quiet)
+
+
+def _holding() -> Select[Any]:
+    """What limits say to each of the turns that begin. See migrations/versions/2026_11_26_holds.py."""
+    asked, seconds = cast(bindparam("holds", type_=Text), JSON), bindparam("hold_seconds", type_=Float)
+    fields = (column("user_id", BigInteger), column("completion_id", BigInteger))
+    answers = func.everturn_hold(asked, seconds).table_valued(
+        *fields, column("refused", Boolean), column("allowances", Text), name="answers"
+    )
+    return select(*answers.c)
+
+
+def _beginning(dialect: str, held: CTE | None = None) -> dict[str, Any]:
+    """The statements of a begin. With `held` they leave out the rows of turns that were refused in it."""
+
+    def accepted(rows: FromClause) -> ColumnElement[bool]:
+        if held is None:
+            return true()
+        return ~exists().where(held.c.refused, held.c.completion_id == rows.c.turn)
+
+    def insert(name: str, table: Table, names: Sequence[str], fixed: Mapping[str, Any] | None = None) -> Any:
+        marks = () if held is None else (TURN,)
+        return insert_rows(dialect, name, table=table, names=names, fixed=fixed, where=accepted, marks=marks)
+
+    lease = later(bindparam("lease_seconds"))
+    return {
+        "conversations": insert("conversations", conversations, CONVERSATION),
+        "moved": _moved(dialect, accepted),
+        "messages": insert("messages", messages, MESSAGE),
+        "completions": insert("completions", completions, COMPLETION, {"lease_expires_at": lease}),
+        "attempts": insert("attempts", attempts, ATTEMPT),
+        "claims": insert("claims", claims, CLAIM),
+    }
 
 
 def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
@@ -127,14 +177,15 @@ def _finishing(dialect: str, won: CTE | None) -> dict[str, Any]:
         "tails": insert_rows(dialect, "tails", table=events, names=EVENTS, where=finished),
         "ends": _ends(dialect, finished),
         "entries": insert_rows(dialect, "entries", table=ledger_entries, names=ENTRY, where=accounted),
+        "settled": _settled(dialect, accounted),
     }
 
 
-def _moved(dialect: str) -> Update:
-    rows = recordset(dialect, "moved", *(conversations.c[name] for name in MOVED))
+def _moved(dialect: str, chosen: Chosen) -> Update:
+    rows = recordset(dialect, "moved", *(conversations.c[name] for name in MOVED), TURN)
     return (
         update(conversations)
-        .where(conversations.c.user_id == rows.c.user_id, conversations.c.id == rows.c.id)
+        .where(conversations.c.user_id == rows.c.user_id, conversations.c.id == rows.c.id, chosen(rows))
         .where(~exists().where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.active_leaf_id))
         .values(
             active_leaf_id=rows.c.active_leaf_id,
@@ -182,7 +233,14 @@ def _renewals(dialect: str) -> Any:
     return update(completions).where(*match, unfinished).returning(completions.c.user_id, completions.c.id)
 
 
-def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:
+def _settled(dialect: str, chosen: Chosen) -> Update:
+    """What was used takes the place of what was held for it."""
+    rows = recordset(dialect, "settled", holds.c.user_id, holds.c.completion_id)
+    match = (holds.c.user_id == rows.c.user_id, holds.c.completion_id == rows.c.completion_id)
+    return update(holds).where(*match, holds.c.settled_at.is_(None), chosen(rows)).values(settled_at=now())
+
+
+def _answers(dialect: str, chosen: Chosen) -> Update:
     rows = recordset(dialect, "answers", *(messages.c[name] for name in ANSWER))
     return (
         update(messages)
@@ -191,7 +249,7 @@ def _answers(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) 
     )
 
 
-def _ends(dialect: str, chosen: Callable[[FromClause], ColumnElement[bool]]) -> Update:
+def _ends(dialect: str, chosen: Chosen) -> Update:
     rows = recordset(dialect, "ends", *(attempts.c[name] for name in ATTEMPT_END))
     match = (attempts.c[name] == rows.c[name] for name in ("user_id", "completion_id", "number"))
     return (

@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.recordset import encode
 from service.db.tables import completions
-from service.repositories.turn_statements import APPEND, BEGIN, FINISH, combined, statements
+from service.domain.quotas import read_allowances
+from service.repositories.limits import HOLD_SECONDS, Verdict, hold_in_turn
+from service.repositories.turn_statements import APPEND, BEGIN, FINISH, HELD, combined, statements
 
 Row = Mapping[str, Any]
 Name = tuple[int, int]
@@ -18,7 +20,8 @@ Name = tuple[int, int]
 class Begin(NamedTuple):
     """The rows of an accepted turn. Their ids are known, so writing them twice changes nothing.
 
-    A turn that waits for another one has no `attempt` yet; `claim` is there where it came with an idempotency key.
+    A turn that waits for another one has no `attempt` yet; `claim` is there where it came with an idempotency key,
+    `hold` where it falls under limits.
     """
 
     conversation: Row | None
@@ -27,6 +30,12 @@ class Begin(NamedTuple):
     completion: Row
     attempt: Row | None
     claim: Row | None = None
+    hold: Row | None = None
+
+    @property
+    def name(self) -> Name:
+        """The completion's (user_id, id)."""
+        return self.completion["user_id"], self.completion["id"]
 
 
 class Finish(NamedTuple):
@@ -60,13 +69,10 @@ class Flush(NamedTuple):
         A begin brings all its lists, empty ones too, and so does a finish: there are few different statements then.
         """
         rows: dict[str, list[Row]] = {}
+        if any(one.hold for one in self.begins):
+            rows["holds"] = [one.hold for one in self.begins if one.hold]
         if self.begins:
-            rows["conversations"] = [one.conversation for one in self.begins if one.conversation]
-            rows["moved"] = _merged([one.moved for one in self.begins if one.moved])
-            rows["messages"] = [row for one in self.begins for row in one.messages]
-            rows["completions"] = [one.completion for one in self.begins]
-            rows["attempts"] = [one.attempt for one in self.begins if one.attempt]
-            rows["claims"] = [one.claim for one in self.begins if one.claim]
+            rows |= self._begun()
         if self.appends:
             rows["events"] = list(self.appends)
         if self.finishes:
@@ -75,14 +81,29 @@ class Flush(NamedTuple):
             rows["tails"] = [one.events for one in self.finishes]
             rows["ends"] = [one.attempt for one in self.finishes if one.attempt]
             rows["entries"] = [one.entry for one in self.finishes if one.entry]
+            rows["settled"] = [_name_of(one) for one in self.finishes]
         return rows
+
+    def _begun(self) -> dict[str, list[Row]]:
+        """Each row with the `turn` that it belongs to, where one of them may be refused."""
+        begins = [_marked(one) for one in self.begins] if any(one.hold for one in self.begins) else self.begins
+        return {
+            "conversations": [one.conversation for one in begins if one.conversation],
+            "moved": _merged([one.moved for one in begins if one.moved]),
+            "messages": [row for one in begins for row in one.messages],
+            "completions": [one.completion for one in begins],
+            "attempts": [one.attempt for one in begins if one.attempt],
+            "claims": [one.claim for one in begins if one.claim],
+        }
 
 
 class Written(NamedTuple):
-    """What a flush achieved: the completions that it finished, and those whose events it journalled."""
+    """What a flush achieved: the completions that it finished, those whose events it journalled, and what limits said
+    to those that it was to begin."""
 
     finished: set[Name]
     journalled: set[Name]
+    holds: dict[Name, Verdict]
 
 
 async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds: float) -> Written:
@@ -92,7 +113,7 @@ async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds
 
 async def warm_up(connection: AsyncConnection) -> None:
     """Have the statements of every kind of flush compiled here and prepared by Postgres, before somebody waits."""
-    for kinds in product((BEGIN, ()), (APPEND, ()), (FINISH, ())):
+    for kinds in product((BEGIN, HELD, ()), (APPEND, ()), (FINISH, ())):
         if any(kinds):
             await _run_combined(connection, {name: () for kind in kinds for name in kind}, 0)
 
@@ -103,9 +124,14 @@ async def _run_combined(
     values: dict[str, Any] = {name: encode(rows) for name, rows in lists.items()}
     if "completions" in lists:
         values["lease_seconds"] = lease_seconds
-    written = Written(set(), set())
-    for told, user_id, completion_id in await connection.execute(combined(tuple(lists)), values):
-        (written.finished if told == "outcomes" else written.journalled).add((user_id, completion_id))
+    if "holds" in lists:
+        values["hold_seconds"] = HOLD_SECONDS
+    written = Written(set(), set(), {})
+    for told, *name, refused, allowances in await connection.execute(combined(tuple(lists)), values):
+        if told == "holds":
+            written.holds[name[0], name[1]] = Verdict(refused, read_allowances(allowances))
+        else:
+            (written.finished if told == "outcomes" else written.journalled).add((name[0], name[1]))
     return written
 
 
@@ -116,8 +142,10 @@ def write_in_turn(connection: Connection, flush: Flush, lease_seconds: float) ->
     meanwhile is still accounted. Raises IntegrityError when a message's place in its conversation is taken.
     """
     made = statements(connection.dialect.name)
-    _run(connection, Flush(flush.begins, (), ()).lists(), lease_seconds)
-    written = Written(set(), set())
+    written = Written(set(), set(), {one.name: hold_in_turn(connection, one.hold) for one in flush.begins if one.hold})
+    refused = {name for name, verdict in written.holds.items() if verdict.refused}
+    begins = [one._replace(hold=None) for one in flush.begins if one.name not in refused]
+    _run(connection, Flush(begins, (), ()).lists(), lease_seconds)
     if flush.appends:
         written.journalled.update(_names(connection, made["events"], {"events": encode(flush.appends)}))
     if not flush.finishes:
@@ -130,6 +158,7 @@ def write_in_turn(connection: Connection, flush: Flush, lease_seconds: float) ->
     lists.pop("outcomes", None)
     erased = [one for one in others if not _exists(connection, one.name)]
     lists["entries"] = [one.entry for one in (*mine, *erased) if one.entry]
+    lists["settled"] = [_name_of(one) for one in (*mine, *erased)]
     _run(connection, lists, lease_seconds)
     return written
 
@@ -156,6 +185,27 @@ def _merged(moves: Sequence[Row]) -> list[Row]:
         before = merged[name]["message_count"] if name in merged else 0
         merged[name] = {**move, "message_count": before + move["message_count"]}
     return list(merged.values())
+
+
+def _marked(begin: Begin) -> Begin:
+    """The begin with its completion's id in each of its rows."""
+    mark = {"turn": begin.completion["id"]}
+
+    def marked(row: Row | None) -> Row | None:
+        return None if row is None else {**row, **mark}
+
+    return begin._replace(
+        conversation=marked(begin.conversation),
+        moved=marked(begin.moved),
+        messages=[{**row, **mark} for row in begin.messages],
+        completion={**begin.completion, **mark},
+        attempt=marked(begin.attempt),
+        claim=marked(begin.claim),
+    )
+
+
+def _name_of(finish: Finish) -> Row:
+    return {"user_id": finish.name[0], "completion_id": finish.name[1]}
 
 
 def _names(connection: Connection, statement: Any, values: dict[str, Any]) -> set[Name]:

@@ -12,10 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.db.ids import Ids
+from service.domain.quotas import Quota
 from service.errors import EverturnError, Unavailable, WorkerLost
 from service.providers.base import ProviderFailure
 from service.providers.registry import Registry
 from service.repositories import recovery, turns
+from service.repositories.limits import Verdict
 from service.turns.ending import End, close_turn, from_failure, ids_of, stopped
 from service.turns.hub import Hub
 from service.turns.journal import Journal
@@ -52,7 +54,7 @@ class Engine:
         chosen = retries or Retries()
         self._runner = Runner(database, ids, registry, journal=self._journal, hub=self.hub, retries=chosen)
         self._running: dict[asyncio.Task[None], Live] = {}
-        self._limits = Limits(database, registry)
+        self.limits = Limits(database, registry)
         self._released: list[turns.Row] = []
         self._draining = False
         self._hurried = asyncio.Event()
@@ -82,15 +84,12 @@ class Engine:
         if self._draining:
             raise Unavailable("This worker is shutting down; send again.", retry_after=1)
         turn, rows = await open_turn(opening, self._ids, self.worker)
-        await self._limits.reserve(turn)
+        if hold := await self.limits.hold(turn, opening.expected):
+            rows = rows._replace(hold=hold)
         live = Live(turn)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._start(live, self._accept(live, rows, begun))
-        try:
-            await asyncio.shield(begun)
-        except EverturnError:
-            await self._limits.release(turn)
-            raise
+        await asyncio.shield(begun)
         return live
 
     def adopt(self, live: Live, end: End | None = None) -> None:
@@ -181,12 +180,20 @@ class Engine:
 
     async def _accept(self, live: Live, rows: turns.Begin, begun: "asyncio.Future[None]") -> None:
         try:
-            await self._journal.begin(rows)
+            verdict = await self._journal.begin(rows)
+            if verdict and rows.hold:
+                live.quotas = await self._let_in(rows.hold, verdict)
         except (EverturnError, asyncio.CancelledError) as error:
             begun.set_exception(error if isinstance(error, EverturnError) else Unavailable())
             return
         begun.set_result(None)
         await self._go(live)
+
+    async def _let_in(self, hold: turns.Row, verdict: Verdict) -> tuple[Quota, ...]:
+        """Raises LimitExceeded."""
+        if verdict.refused:
+            raise await self.limits.refuse(hold, verdict)
+        return self.limits.quotas(hold, verdict)
 
     async def _go(self, live: Live) -> None:
         # Only now may it be stopped: a task that is cancelled before its first step does not even record that.

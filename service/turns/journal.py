@@ -14,6 +14,7 @@ from service.db.engine import Database, is_rollback
 from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns
+from service.repositories.limits import Verdict
 from service.repositories.recovery import release
 from service.repositories.turns import Begin, Finish, Flush, Row, Written
 from service.turns.live import Live, Turn
@@ -34,7 +35,7 @@ RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 class _Work:
     """What one transaction will write."""
 
-    begins: list[tuple[Begin, "asyncio.Future[None]"]] = field(default_factory=list)
+    begins: list[tuple[Begin, "asyncio.Future[Verdict | None]"]] = field(default_factory=list)
     appends: list[tuple[Live, list[Event]]] = field(default_factory=list)
     finishes: list[tuple[Finish, "asyncio.Future[bool]"]] = field(default_factory=list)
 
@@ -60,7 +61,7 @@ class Journal:
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
-        self._begins: list[tuple[Begin, asyncio.Future[None]]] = []
+        self._begins: list[tuple[Begin, asyncio.Future[Verdict | None]]] = []
         self._dirty: dict[Live, None] = {}
         self._finishes: list[tuple[Finish, asyncio.Future[bool]]] = []
         self._flushed = asyncio.Event()
@@ -78,14 +79,17 @@ class Journal:
             async with self._database.statement() as connection:
                 await turns.warm_up(connection)
 
-    async def begin(self, begin: Begin) -> None:
-        """Return when the turn is committed. Raises Conflict, DatabaseUnavailable."""
+    async def begin(self, begin: Begin) -> Verdict | None:
+        """Return when the turn is committed, or refused: what limits said, None where it holds nothing.
+
+        Raises Conflict, DatabaseUnavailable.
+        """
         if self._outage:
             raise type(self._outage)()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
         self._begins.append((begin, future))
         self._wake()
-        await future
+        return await future
 
     async def append(self, live: Live) -> None:
         """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
@@ -221,9 +225,9 @@ class Journal:
 
     async def _settle(self, work: _Work, written: Written) -> None:
         """Tell those who wait. Only what the database took is shown: another worker may have taken a turn over."""
-        for _, begun in work.begins:
+        for begin, begun in work.begins:
             if not begun.done():
-                begun.set_result(None)
+                begun.set_result(written.holds.get(begin.name))
         for live, events in work.appends:
             if live.turn.name in written.journalled or await self._is_held(live.turn):
                 live.publish(events)
@@ -273,6 +277,6 @@ def _refuse_begins(work: _Work, error: DatabaseUnavailable) -> _Work:
     return _Work(appends=work.appends, finishes=work.finishes)
 
 
-def _fail(future: "asyncio.Future[None] | asyncio.Future[bool]", error: Exception) -> None:
+def _fail(future: "asyncio.Future[Verdict | None] | asyncio.Future[bool]", error: Exception) -> None:
     if not future.done():
         future.set_exception(error)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from service.domain.events import TERMINAL, Answer, Event, EventKind
 from service.domain.meters import Use
+from service.domain.quotas import Quota
 from service.errors import EverturnError
 from service.providers.base import Call, Counted, Ending, Model, Piece, ProviderFailure
 
@@ -52,7 +53,8 @@ class Turn:
 class Live:
     """The run of a turn. Events are `pending` until they are journalled, then `events`, which alone are shown.
 
-    `counted` is what the provider said of the present attempt, `spent` what the attempts before it used.
+    `counted` is what the provider said of the present attempt, `spent` what the attempts before it used; `quotas` are
+    the limits that the turn fell under when it began, with what it may use taken off.
     """
 
     turn: Turn
@@ -73,6 +75,7 @@ class Live:
     stopping: Stop | None = None
     settling: bool = False
     failed: ProviderFailure | None = None
+    quotas: tuple[Quota, ...] = ()
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Event] = field(default_factory=set)
 

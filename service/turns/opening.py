@@ -38,7 +38,8 @@ class Opening:
     """A turn to be accepted. Without a `branch` a new conversation is made, unless nothing is `stored`.
 
     `lines` are the caller's new messages, `prompt` all that the model is to read. Without lines the branch's last
-    message is answered, once more if it has an answer. A turn that `waits_for` another completion has no prompt yet.
+    message is answered, once more if it has an answer. A turn that `waits_for` another completion has no prompt yet,
+    but so many tokens are `expected` in it.
     """
 
     user_id: int
@@ -54,6 +55,7 @@ class Opening:
     warnings: tuple[str, ...] = ()
     fallbacks: tuple[Model, ...] = ()
     waits_for: int | None = None
+    expected: int = 0
     claim: Claim | None = None
 
 

@@ -9,7 +9,7 @@ from service.db.engine import Database
 from service.domain.tasks import end
 from service.errors import EverturnError
 from service.repositories import rollups
-from service.repositories.limits import drop_holds
+from service.repositories.limits import sweep_holds
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,6 @@ class Folding:
             await asyncio.sleep(FOLD_SECONDS)
             try:
                 await self.fold()
-                await self._database.atomically(drop_holds)
+                await self._database.atomically(sweep_holds)
             except (EverturnError, SQLAlchemyError) as error:
                 log.warning("usage could not be folded: %s", type(error).__name__)

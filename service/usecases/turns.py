@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
@@ -10,10 +10,10 @@ from weakref import WeakValueDictionary
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
-from service.domain.history import MOST_MESSAGES, Line, assemble, fit, window_for
+from service.domain.history import MOST_MESSAGES, Line, assemble, estimate_prompt, fit, window_for
 from service.domain.titles import title_of
 from service.domain.tree import Position
-from service.errors import Conflict, ConversationBusy, NotFound, Unprocessable
+from service.errors import Conflict, ConversationBusy, LimitExceeded, NotFound, Unprocessable
 from service.providers.base import Model
 from service.providers.registry import Registry
 from service.repositories import conversations, messages
@@ -21,6 +21,7 @@ from service.repositories.events import Record
 from service.turns.asking import Accepted, Request
 from service.turns.claims import Claims
 from service.turns.engine import Engine
+from service.turns.limits import most_output
 from service.turns.opening import Branch, Opening, left_out
 
 TRIES = 50
@@ -50,7 +51,7 @@ class Turns:
         """Accept a turn and start it; it runs to its end whatever becomes of the caller.
 
         Raises UnknownModel, NotFound for the conversation or the parent, ConversationBusy, Conflict,
-        IdempotencyMismatch, Unavailable.
+        IdempotencyMismatch, LimitExceeded, Unavailable.
         """
         async with self._in_line(request):
             for tries in range(TRIES):
@@ -58,9 +59,12 @@ class Turns:
                     return found
                 try:
                     return await self._begin(request)
-                except Conflict as error:
+                except (Conflict, LimitExceeded) as error:
+                    # The same request, sent to another worker at the same time, may be what took the last of a limit.
                     if found := await self._done(request):
                         return found
+                    if isinstance(error, LimitExceeded):
+                        raise
                     # Somebody was faster between the look and the write: now that is seen.
                     if tries + 1 == TRIES or isinstance(error, ConversationBusy) or not _is_flexible(request):
                         raise
@@ -205,6 +209,7 @@ class Turns:
             warnings=() if waits_for else left_out(dropped),
             fallbacks=fallbacks,
             waits_for=waits_for,
+            expected=_expected(prompt, place, model) if place and waits_for else 0,
             claim=request.claim,
         )
 
@@ -218,6 +223,12 @@ class Turns:
 
     async def _model(self, name: str | None) -> Model:
         return await self._registry.find_model(name) if name else self._registry.default_model()
+
+
+def _expected(prompt: Sequence[Line], place: _Place, model: Model) -> int:
+    """The tokens of a prompt that is to be read later: what is known of it, and the answers that are being written."""
+    awaited = len([row for row in place.history if row.status == "in_progress"])
+    return estimate_prompt(prompt) + awaited * most_output(model)
 
 
 def _is_flexible(request: Request) -> bool:

@@ -13,7 +13,7 @@ from service.domain.meters import Meters, Prices
 from service.domain.periods import period
 from service.errors import EverturnError, LimitExceeded
 from service.providers.base import Ending
-from service.repositories.limits import drop_holds, put_limits
+from service.repositories.limits import put_limits, sweep_holds
 from service.turns.engine import Engine
 from service.turns.live import Live
 from service.turns.opening import Opening, Sampling
@@ -113,8 +113,8 @@ async def test_requests_and_tokens_a_minute(house: House) -> None:
     assert isinstance(await send(house.engine, opening()), Live)
 
 
-async def test_a_turn_that_was_never_begun_holds_for_a_while_only(house: House) -> None:
-    """Killed between the hold and the begin: as if it had been."""
+async def test_a_hold_that_nobody_settles_expires(house: House) -> None:
+    """Its completion went with its conversation, and then its worker was killed."""
     await limit(house, streams=1)
     later = {
         "sqlite": "(julianday('now') - 2440587.5) * 86400000000 + 60000000",
@@ -132,8 +132,26 @@ async def test_a_turn_that_was_never_begun_holds_for_a_while_only(house: House) 
     old = {"sqlite": "created_at - 200000000", "postgresql": "created_at - interval '200 s'"}[house.database.dialect]
     await house.write(f"UPDATE holds SET created_at = {old} WHERE completion_id = 999999")
     async with house.database.transaction() as connection:
-        assert await drop_holds(connection) == 1
-    assert len(await house.rows("SELECT 1 FROM holds")) == 1
+        await sweep_holds(connection)
+    assert await house.rows("SELECT completion_id, settled_at IS NULL FROM holds") == [(live.turn.completion_id, False)]
+
+
+async def test_a_hold_is_put_off_while_its_turn_runs(house: House) -> None:
+    await limit(house, streams=1)
+    gate = asyncio.Event()
+    house.provider.script = ["Hi", gate, ENDING]
+    live = await house.engine.begin(opening())
+    soon = {"sqlite": "created_at + 1000000", "postgresql": "created_at + interval '1 s'"}[house.database.dialect]
+    await house.write(f"UPDATE holds SET expires_at = {soon}")
+    async with house.database.transaction() as connection:
+        await sweep_holds(connection)
+    later = {"sqlite": "created_at + 500000000", "postgresql": "created_at + interval '500 s'"}[house.database.dialect]
+    assert (await house.rows(f"SELECT expires_at > {later}, settled_at IS NULL FROM holds")) == [(True, True)]
+    gate.set()
+    await live.finished.wait()
+    async with house.database.transaction() as connection:
+        await sweep_holds(connection)
+    assert (await house.rows("SELECT settled_at IS NULL FROM holds")) == [(False,)]
 
 
 async def test_a_turn_that_could_not_begin_gives_its_hold_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
