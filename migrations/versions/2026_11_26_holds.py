@@ -123,6 +123,7 @@ def upgrade() -> None:
     op.add_column("holds", sa.Column("allowances", sa.Text(), server_default="[]", nullable=False))
     open_ones = sa.text("settled_at IS NULL")
     op.create_index("ix_holds_open", "holds", ["expires_at"], postgresql_where=open_ones, sqlite_where=open_ones)
+    op.create_index("ix_holds_user_id_created_at", "holds", ["user_id", "created_at"])
     op.create_index("ix_usage_rollups_key_id_span_start", "usage_rollups", ["key_id", "span", "start"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE TYPE everturn_held AS (running bigint, nano bigint, tokens bigint)")
@@ -136,6 +137,7 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION everturn_allowances(bigint, bigint)")
         op.execute("DROP TYPE everturn_held")
     op.drop_index("ix_usage_rollups_key_id_span_start", "usage_rollups")
+    op.drop_index("ix_holds_user_id_created_at", "holds")
     op.drop_index("ix_holds_open", "holds")
     op.drop_column("holds", "allowances")
     op.drop_column("holds", "settled_at")

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
+from service.api.quotas import quota_headers
 from service.errors import EverturnError
 
 MEDIA_TYPE = "application/problem+json"
@@ -93,13 +94,12 @@ def problem(error: EverturnError, request_id: str | None = None) -> dict[str, ob
 
 
 def respond(error: EverturnError, request_id: str | None = None) -> Response:
-    """The answer to a failure, with Retry-After, WWW-Authenticate and Idempotency-Replayed where they belong."""
+    """The answer to a failure, with Retry-After, RateLimit, WWW-Authenticate and Idempotency-Replayed where they
+    belong."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    quota = error.facts.get("quota")
-    if isinstance(quota, dict) and isinstance(quota["limit"], int):
-        headers |= {f"RateLimit-{name.title()}": str(quota[name]) for name in ("limit", "remaining", "reset")}
+    headers |= quota_headers(error.quotas)
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="everturn"'
     if error.replayed:

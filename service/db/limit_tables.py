@@ -36,6 +36,7 @@ holds = Table(
     Column("allowances", Text, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("user_id", "completion_id"),
     Index(None, "created_at"),
+    Index(None, "user_id", "created_at"),
     Index(None, "key_id", "created_at"),
 )
 Index(

@@ -38,7 +38,9 @@ def _if(limit: str, query: str) -> str:
 
 
 _ORDERED = f"SELECT created_at, row_number() OVER (ORDER BY created_at) AS n FROM holds WHERE {MINUTE}"
-_FREED = _of(f"SELECT created_at FROM ({_ORDERED}) WHERE n = max(l.requests - l.requests_minute, 0) + 1")
+_OLDEST = _of(f"SELECT min(created_at) FROM holds WHERE {MINUTE}")
+_NTH = _of(f"SELECT created_at FROM ({_ORDERED}) WHERE n = l.requests - l.requests_minute + 1")
+_FREED = f"CASE WHEN l.requests <= l.requests_minute THEN {_OLDEST} ELSE {_NTH} END"
 _USED = {
     **{name: f"l.{name}" for name in ("scope", "subject_id", "clock", *LIMITS)},
     **{name: _spent(name) for name in STARTS},

@@ -37,9 +37,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A turn that is in the database. `live` is there where it was begun now; `replayed` where it had been before."""
+    """A turn that is in the database. `live` is there where it was begun now; `replayed` where it had been before.
+
+    `key_id` is the key that asks now.
+    """
 
     user_id: int
     completion_id: int
+    key_id: int
     live: Live | None = None
     replayed: bool = False

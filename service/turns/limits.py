@@ -43,7 +43,7 @@ class Limits:
         It is for the dearest that the turn may become, its fallbacks included. `expected` tokens are yet to come to its
         prompt.
         """
-        if not await self._limited(turn):
+        if not await self._limited(turn.user_id, turn.key_id):
             return None
         lines = [Line(message.role, message.content) for message in turn.call.messages]
         prompt = expected + estimate_prompt(lines)
@@ -79,6 +79,8 @@ class Limits:
 
     async def read(self, user_id: int, key_id: int | None) -> tuple[Quota, ...]:
         """What is left of each limit now. Raises DatabaseUnavailable."""
+        if not await self._limited(user_id, key_id):
+            return ()
         async with self._database.reading() as connection:
             found = await rows.list_allowances(connection, user_id, key_id)
         return tuple(quota for one in found for quota in quotas_of(one, None))
@@ -87,8 +89,8 @@ class Limits:
         """Look at the limits anew: they have changed."""
         self._known.clear()
 
-    async def _limited(self, turn: Turn) -> bool:
-        name = turn.user_id, turn.key_id
+    async def _limited(self, user_id: int, key_id: int | None) -> bool:
+        name = user_id, key_id
         limited = self._known.get(name)
         if limited is None:
             async with self._database.reading() as connection:

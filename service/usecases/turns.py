@@ -105,7 +105,7 @@ class Turns:
         if place and request.on_conflict == "interrupt":
             before = {row.completion_id for row in place.history if row.status == "in_progress"}
             await self._engine.cancel(request.user_id, *before)
-        return Accepted(*live.turn.name, live)
+        return Accepted(*live.turn.name, request.key_id, live)
 
     async def _done(self, request: Request) -> Accepted | None:
         """The turn that an earlier request with the same idempotency key began."""
@@ -114,7 +114,7 @@ class Turns:
             return None
         if found.completion_id is None:
             raise Conflict("This was done before, and its answer is not kept.")
-        return Accepted(found.user_id, found.completion_id, replayed=True)
+        return Accepted(found.user_id, found.completion_id, request.key_id, replayed=True)
 
     @asynccontextmanager
     async def _in_line(self, request: Request) -> AsyncIterator[None]:

@@ -10,7 +10,8 @@ from service.api.body import StrictRoute
 from service.api.deps import Owner, Services, allow, services
 from service.api.errors import problem, responses
 from service.api.idempotency import Claimed, mark
-from service.api.rest.replies import answer
+from service.api.quotas import quota_headers
+from service.api.rest.replies import answer, quotas_of
 from service.api.rest.schemas.comparisons import CompareReply, failed
 from service.api.rest.schemas.completions import CompareIn
 from service.domain.callers import Caller
@@ -48,6 +49,8 @@ async def compare(
     )
     made = await use.comparisons.begin(request, tuple(body.models))
     mark(response, replayed=made.replayed)
+    last = [one for one in made.turns if isinstance(one, Accepted)][-1]
+    response.headers.update(quota_headers(await quotas_of(last, use)))
     asked = zip(body.models, made.turns, strict=True)
     results = await asyncio.gather(*(_result(model, turn, use) for model, turn in asked))
     question = asdict(made.question) if made.question else {"conversation_id": None, "message_id": None}

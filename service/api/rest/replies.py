@@ -10,7 +10,9 @@ from starlette.responses import Response
 from service.api import sse
 from service.api.deps import Services
 from service.api.idempotency import mark
+from service.api.quotas import quota_headers
 from service.domain.events import Event
+from service.domain.quotas import Quota
 from service.errors import Conflict, EverturnError, WorkerLost, find_error
 from service.turns.asking import Accepted
 from service.turns.ending import usage_of
@@ -22,13 +24,22 @@ NAMES = ("conversation_id", "message_id", "model", "provider")
 
 async def reply(accepted: Accepted, use: Services, *, streamed: bool) -> Response:
     """Streamed or folded, as the turn was asked for."""
+    quotas = await quotas_of(accepted, use)
     try:
         made = await (stream(accepted, use) if streamed else folded(accepted, use))
     except EverturnError as error:
-        error.replayed = accepted.replayed
+        error.replayed, error.quotas = accepted.replayed, quotas
         raise
+    made.headers.update(quota_headers(quotas))
     mark(made, replayed=accepted.replayed)
     return made
+
+
+async def quotas_of(accepted: Accepted, use: Services) -> tuple[Quota, ...]:
+    """What is left of the limits that the turn falls under: with it, or now where it had been begun before."""
+    if accepted.live:
+        return accepted.live.quotas
+    return await use.engine.limits.read(accepted.user_id, accepted.key_id)
 
 
 async def stream(accepted: Accepted, use: Services) -> Response:
