@@ -45,7 +45,7 @@ async def begin_and_say(house: House, *spoken: str) -> tuple[Live, asyncio.Event
     if spoken:
         async with aclosing(live.follow()) as batches:
             async for batch in batches:
-                if batch[-1].seq == len(spoken):
+                if batch and batch[-1].seq == len(spoken):
                     break
     return live, gate
 
