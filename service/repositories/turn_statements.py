@@ -143,7 +143,7 @@ def _beginning(dialect: str, held: CTE | None = None) -> dict[str, Any]:
             return true()
         return ~exists().where(held.c.refused, held.c.completion_id == rows.c.turn)
 
-    def insert(name: str, table: Table, names: Sequence[str], fixed: Mapping[str, Any] | None = None) -> Any:
+    def insert(name: str, table: Table, names: Sequence[str], *, fixed: Mapping[str, Any] | None = None) -> Any:
         marks = () if held is None else (TURN,)
         return insert_rows(dialect, name, table=table, names=names, fixed=fixed, where=accepted, marks=marks)
 
@@ -152,7 +152,7 @@ def _beginning(dialect: str, held: CTE | None = None) -> dict[str, Any]:
         "conversations": insert("conversations", conversations, CONVERSATION),
         "moved": _moved(dialect, accepted),
         "messages": insert("messages", messages, MESSAGE),
-        "completions": insert("completions", completions, COMPLETION, {"lease_expires_at": lease}),
+        "completions": insert("completions", completions, COMPLETION, fixed={"lease_expires_at": lease}),
         "attempts": insert("attempts", attempts, ATTEMPT),
         "claims": insert("claims", claims, CLAIM),
     }
