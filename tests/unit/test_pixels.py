@@ -1,0 +1,102 @@
+"""How large an image is, from its head; and what is none."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.domain.history import Line, estimate_prompt, fit, show
+from service.domain.parts import ImagePart, TextPart, from_json, read, to_json
+from service.domain.pixels import measure
+from tests.pictures import gif, jpeg, png, webp
+
+WHOLE = (png(), gif(), jpeg(), *(webp(kind) for kind in (b"VP8 ", b"VP8L", b"VP8X")))
+IMAGE = ImagePart("a.png", "0" * 64, "image/png", 1_000_000, 1500, 1000)
+
+
+@pytest.mark.parametrize("data", WHOLE, ids=("png", "gif", "jpeg", "lossy", "lossless", "extended"))
+def test_an_image_cut_off_has_a_size_or_is_refused(data: bytes) -> None:
+    """Wherever it is cut, nothing but ValueError comes of it, and no other size."""
+    kind, width, height = measure(data)
+    for end in range(len(data)):
+        try:
+            assert measure(data[:end]) == (kind, width, height)
+        except ValueError:
+            continue
+
+
+@given(st.sampled_from(WHOLE), st.binary(max_size=64), st.integers(0, 60))
+@example(WHOLE[2], b"\xff" * 64, 2)
+def test_a_broken_image_is_refused_or_has_pixels(data: bytes, noise: bytes, at: int) -> None:
+    try:
+        kind, width, height = measure(data[:at] + noise + data[at + len(noise) :])
+    except ValueError:
+        return
+    assert kind.startswith("image/")
+    assert min(width, height) > 0
+
+
+@pytest.mark.parametrize("data", [b"", b"<svg/>", png(0, 5), gif(5, 0), b"\xff\xd8\xff\xd9", b"RIFF....WEBPVP8?"])
+def test_what_has_no_pixels_is_no_image(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"image|PNG|JPEG|WebP"):
+        measure(data)
+
+
+def test_images_count_as_their_pixels_up_to_a_ceiling() -> None:
+    small = ImagePart("a.png", "0" * 64, "image/png", 10, 30, 20)
+    bare = estimate_prompt([Line("user", "Hi")])
+    assert estimate_prompt([Line("user", "Hi", (TextPart("Hi"), small))]) == bare + 1
+    assert estimate_prompt([Line("user", "Hi", (TextPart("Hi"), IMAGE))]) == bare + 1600
+    lines = [Line("user", "Look", (IMAGE,)), Line("assistant", "I see"), Line("user", "And?")]
+    assert fit(lines, 1000) == (lines[1:], 1)
+    assert fit(lines, 2000) == (lines, 0)
+
+
+def test_a_prompt_holds_the_newest_images() -> None:
+    lines = [Line("user", f"{number}", (TextPart(f"{number}"), IMAGE)) for number in range(30)]
+    shown, gone = show(lines, sighted=True)
+    assert gone == 10
+    assert [bool(line.parts) for line in shown] == [False] * 10 + [True] * 20
+    assert shown[0] == Line("user", "0\n\n[an image was left out here: a.png]")
+    heavy = ImagePart("b.png", "1" * 64, "image/png", 9_000_000, 10, 10)
+    shown, gone = show([Line("user", "", (heavy, heavy, TextPart("x"), heavy))], sighted=True)
+    assert (gone, shown[0].parts[1:]) == (1, (heavy, TextPart("x"), heavy))
+    assert show(lines, sighted=False)[1] == 30
+
+
+def test_parts_are_kept_as_they_are() -> None:
+    parts = (TextPart("Look"), IMAGE)
+    kept = to_json(parts)
+    assert kept is not None
+    assert from_json(kept) == read(kept) == parts
+    assert to_json(()) is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "text",
+        5,
+        [],
+        [{"type": "text", "text": "x"}],
+        [{"type": "image"}],
+        [1],
+        *(
+            [{**to_json([IMAGE])[0], name: value}]  # type: ignore[index]  # it is no None
+            for name, value in (
+                ("sha256", "../" + "0" * 61),
+                ("sha256", 5),
+                ("media_type", "text/html"),
+                ("media_type", ["image/png"]),
+                ("size", True),
+                ("width", -1),
+                ("height", 2**40),
+                ("file", "a\0b"),
+                ("file", None),
+            )
+        ),
+        to_json([IMAGE] * 65),
+    ],
+)
+def test_parts_from_elsewhere_are_checked(broken: object) -> None:
+    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+        read(broken)
