@@ -12,8 +12,8 @@ from sqlalchemy import (
     Table,
 )
 
-from service.db.schema import metadata, moment, owner
-from service.db.types import Instant
+from service.db.schema import metadata, moment, owned_by, owner, owner_of_parent
+from service.db.types import Id, Instant
 
 # Compared byte by byte on both databases: what has a prefix is then one stretch of the index.
 Path = String(1024).with_variant(String(1024, collation="C"), "postgresql")
@@ -45,6 +45,22 @@ files = Table(
     moment("updated_at"),
     PrimaryKeyConstraint("user_id", "path"),
     ForeignKeyConstraint(["user_id", "sha256"], ["blobs.user_id", "blobs.sha256"]),
+    Index(None, "user_id", "sha256"),
+)
+
+# Which content the images of messages are: written by triggers on messages, where a message has parts. A row keeps the
+# blob when the file is deleted. The check waits for the end: an erasure takes blobs before messages.
+message_blobs = Table(
+    "message_blobs",
+    metadata,
+    owner_of_parent(),
+    Column("message_id", Id, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    PrimaryKeyConstraint("user_id", "message_id", "sha256"),
+    owned_by(["messages.user_id", "messages.id"], "message_id"),
+    ForeignKeyConstraint(
+        ["user_id", "sha256"], ["blobs.user_id", "blobs.sha256"], deferrable=True, initially="DEFERRED"
+    ),
     Index(None, "user_id", "sha256"),
 )
 

@@ -127,6 +127,8 @@ messages = Table(
     Column("depth", Integer, nullable=False),
     Column("role", String(16), nullable=False),
     Column("content", Text, nullable=False),
+    # Of a message with images: its text and what the images are, in their order. `content` is the text among them.
+    Column("parts", Json),
     Column("reasoning", Text),
     Column("status", String(16), nullable=False, server_default="completed"),
     Column("model", String(200)),
