@@ -101,7 +101,7 @@ def _batches(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
     size = 0
     for row in rows:
         batch.append(row)
-        size += len(row["content"]) + len(row["reasoning"] or "")
+        size += len(row["content"]) + len(row["reasoning"] or "") + len(str(row["parts"] or ""))
         if len(batch) >= MOST_ROWS or size >= MOST_CHARACTERS:
             yield batch
             batch, size = [], 0

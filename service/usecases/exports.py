@@ -144,6 +144,7 @@ def _message(row: Record) -> dict[str, Any]:
         "parent": parent,
         "role": row.role,
         "content": row.content,
+        **({"parts": row.parts} if row.parts else {}),
         "reasoning": row.reasoning,
         "status": row.status,
         "model": row.model,

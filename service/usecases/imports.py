@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.history import Line
+from service.domain.parts import to_json
 from service.domain.porting.everturn import SOURCE, native_number
 from service.domain.porting.reading import Item, Lines, read_upload
 from service.domain.porting.talks import Talk
@@ -266,6 +267,7 @@ def _messages(here: _Here, ids: Mapping[str, int], stood: Sequence[Stood]) -> li
                 "conversation_id": here.id,
                 "role": node.role,
                 "content": node.content,
+                "parts": to_json(node.parts),
                 "reasoning": node.reasoning,
                 "status": node.status,
                 "model": node.model,

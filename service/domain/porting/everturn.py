@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from service.domain.parts import ImagePart, TextPart
+from service.domain.parts import read as read_parts
 from service.domain.porting.talks import (
     LONGEST_PROMPT,
     ROLES,
@@ -137,8 +139,21 @@ def _add(talk: Talk, item: Shape) -> None:
             model=talk.exactly(item.get("model"), 200),
             metadata=talk.extras(item.get("metadata")),
             created_at=moment_of(item.get("created_at")),
+            parts=_parts(talk, item),
         )
     )
+
+
+def _parts(talk: Talk, item: Shape) -> tuple[TextPart | ImagePart, ...]:
+    """The parts of a message with images; one that is not as the export writes it leaves the text alone."""
+    given = item.get("parts")
+    if not given:
+        return ()
+    try:
+        return read_parts(given)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        talk.left_out["parts"] += 1
+        return ()
 
 
 def native_name(number: int, created_at: datetime) -> str:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from math import isfinite
 from typing import Any
 
+from service.domain.parts import ImagePart, TextPart
 from service.domain.text import clean
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,6 +41,7 @@ class Node:
     model: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     created_at: datetime | None = None
+    parts: tuple[TextPart | ImagePart, ...] = ()
 
 
 @dataclass(slots=True)
