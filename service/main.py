@@ -47,6 +47,7 @@ from service.repositories.paging import Pager
 from service.turns.claims import Claims
 from service.turns.draining import Draining
 from service.turns.engine import Engine
+from service.turns.images import Images
 from service.turns.recovery import Recovery
 from service.turns.running import Retries
 from service.turns.watch import Watch
@@ -102,6 +103,8 @@ class Core:
     store: Store
     users: Users
     keys: Keys
+    files: Files
+    images: Images
     imports: Imports
     exports: Exports
 
@@ -154,7 +157,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     core = build_core(settings)
     registry = build_registry(settings)
     lease, retries = settings.lease_seconds, Retries(settings.retries)
-    engine = Engine(core.database, core.ids, registry, lease_seconds=lease, retries=retries)
+    engine = Engine(core.database, core.ids, registry, lease_seconds=lease, retries=retries, fetch=core.images.fetch)
     recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=lease)
     watch = Watch(core.database, engine.lives, recovery, lease_seconds=lease)
     folding, upkeep = Folding(core.database), Upkeep(core.database, core.store)
@@ -195,7 +198,9 @@ def build_core(settings: Settings) -> Core:
     users = Users(database, ids, pager, claims=claims, store=store)
     keys = Keys(database, ids, pager, claims=claims, pepper=pepper)
     imports = Imports(database, ids, settings.data_dir, most_bytes=settings.max_import_bytes)
-    return Core(database, ids, cursors, pager, claims, store, users, keys, imports, Exports(database))
+    files = Files(database, pager, store, quota=Quota(settings.user_file_bytes, settings.user_files))
+    images = Images(database, store, claims, files.keep)
+    return Core(database, ids, cursors, pager, claims, store, users, keys, files, images, imports, Exports(database))
 
 
 def database_url(settings: Settings) -> str:
@@ -205,15 +210,15 @@ def database_url(settings: Settings) -> str:
 
 def build_services(settings: Settings, core: Core, registry: Registry, engine: Engine) -> Services:
     """The use cases of one worker."""
-    claims = core.claims
-    turns = Turns(core.database, registry, engine, claims)
+    claims, images = core.claims, core.images
+    turns = Turns(core.database, registry, engine, claims, images)
     return Services(
         users=core.users,
         keys=core.keys,
         imports=core.imports,
         exports=core.exports,
-        conversations=Conversations(core.database, core.ids, core.pager, claims),
-        messages=Messages(core.database, core.ids, core.pager, claims),
+        conversations=Conversations(core.database, core.ids, core.pager, claims, images),
+        messages=Messages(core.database, core.ids, core.pager, claims, images),
         completions=Completions(core.database, core.pager, engine),
         turns=turns,
         comparisons=Comparisons(core.database, registry, turns.begin),
@@ -222,7 +227,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         catalog=Catalog(registry, core.cursors),
         models=Models(core.database, registry, claims),
         search=Search(core.database, core.pager),
-        files=Files(core.database, core.pager, core.store, quota=Quota(settings.user_file_bytes, settings.user_files)),
+        files=core.files,
         usage=Usage(core.database, core.pager, timeout=settings.report_timeout),
         engine=engine,
         hub=engine.hub,

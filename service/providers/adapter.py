@@ -1,10 +1,14 @@
 """What the adapters of both wires have in common: send, learn what is refused, fold the answer into pieces."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic_core import to_json
 
+from service.domain.history import Line
+from service.domain.parts import ImagePart, TextPart, images_of, left_out
 from service.domain.text import Cleaner
 from service.providers import wire
 from service.providers.base import Call, Delta, Piece, ProviderFailure
@@ -128,10 +132,11 @@ class Adapter:
         return await self._client.fetch("POST", path, body=body)
 
     async def _send(self, call: Call, send: Callable[[str, bytes], Awaitable[T]]) -> tuple[T, tuple[str, ...]]:
+        call, notes = await _rehydrated(call)
         for tries_left in range(MAX_TRIES - 1, -1, -1):
             body, warnings = self.build(call, self._learnt.refused(call.model))
             try:
-                return await send(self.path, to_json(body)), warnings
+                return await send(self.path, to_json(body)), (*notes, *warnings)
             except ProviderFailure as failure:
                 if not tries_left or not self._learnt.learn(call.model, body, failure):
                     raise
@@ -168,3 +173,25 @@ class Adapter:
         if error.error is None:
             return wire.failure(self._name, "malformed")
         return wire.from_error_object(self._name, error.error, self._secrets)
+
+
+def pieces_of(line: Line, call: Call) -> Iterator[str | tuple[str, str]]:
+    """What a line with images consists of: texts, and images as their media type and their base64."""
+    for part in line.parts:
+        if isinstance(part, ImagePart):
+            data = call.pictures.get(part.sha256)
+            yield left_out(part).text if data is None else (part.media_type, data)
+        elif isinstance(part, TextPart) and part.text.strip():
+            yield part.text
+
+
+async def _rehydrated(call: Call) -> tuple[Call, tuple[str, ...]]:
+    """The call with the bytes of its images, and a note for each that is gone. Raises `ProviderFailure`."""
+    images = {image.sha256: image for line in call.messages for image in images_of(line.parts)}
+    if not images or call.load is None:
+        return call, ()
+    loaded = {sha256: await call.load(sha256) for sha256 in images}
+    pictures = {sha256: b64encode(data).decode() for sha256, data in loaded.items() if data is not None}
+    notes = [f"An image is not here any more and was left out: {image.file}" for image in images.values()]
+    gone = [note for note, data in zip(notes, loaded.values(), strict=True) if data is None]
+    return replace(call, pictures=pictures), tuple(gone)

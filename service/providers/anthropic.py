@@ -1,12 +1,12 @@
 """The adapter for Anthropic's messages wire."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from service.domain.meters import Meters
 from service.providers import wire
-from service.providers.adapter import Adapter, Fold, Voice, WireError
-from service.providers.base import Call, ChatMessage, Counted, Ending, FinishReason, Piece
+from service.providers.adapter import Adapter, Fold, Voice, WireError, pieces_of
+from service.providers.base import Call, Counted, Ending, FinishReason, Piece
 from service.providers.openai import auth_headers, custom_headers
 from service.providers.parameters import sentence
 from service.providers.sse import parse
@@ -40,7 +40,7 @@ class AnthropicProvider(Adapter):
     models_path = "/v1/models?limit=1000"
 
     def build(self, call: Call, refused: frozenset[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        messages = merge(call.messages)
+        messages = merge(call)
         if not messages:
             raise wire.failure(self.name, "refused", why="there is no message to answer")
         body: dict[str, Any] = {
@@ -157,19 +157,38 @@ class MessageFold:
             self._usage.update({name: usage[name] for name in _USAGE if usage.get(name) is not None})
 
 
-def merge(messages: Iterable[ChatMessage]) -> list[dict[str, str]]:
+def merge(call: Call) -> list[dict[str, Any]]:
     """The talk as this wire wants it: no system and no blank message, roles in turns, the user's first."""
-    merged: list[dict[str, str]] = []
-    for message in messages:
-        if message.role == "system" or not message.content.strip():
+    merged: list[dict[str, Any]] = []
+    for line in call.messages:
+        content = [_block(piece) for piece in pieces_of(line, call)] if line.parts else line.content
+        if line.role == "system" or not (line.parts or line.content.strip()):
             continue
-        if merged and merged[-1]["role"] == message.role:
-            merged[-1]["content"] += "\n\n" + message.content
+        if merged and merged[-1]["role"] == line.role:
+            merged[-1]["content"] = _joined(merged[-1]["content"], content)
         else:
-            merged.append({"role": message.role, "content": message.content})
+            merged.append({"role": line.role, "content": content})
     if merged and merged[0]["role"] != "user":
         merged.insert(0, {"role": "user", "content": CONTINUE})
     return merged
+
+
+def _joined(before: Any, after: Any) -> Any:
+    """Two contents as one: a text, or a list of blocks where one of them has images."""
+    if isinstance(before, str) and isinstance(after, str):
+        return f"{before}\n\n{after}"
+    return [*_blocks(before), *_blocks(after)]
+
+
+def _blocks(content: Any) -> list[dict[str, Any]]:
+    return [_block(content)] if isinstance(content, str) else content
+
+
+def _block(piece: str | tuple[str, str]) -> dict[str, Any]:
+    if isinstance(piece, str):
+        return {"type": "text", "text": piece}
+    media_type, data = piece
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 
 def read_usage(usage: dict[str, Any]) -> Meters | None:

@@ -1,12 +1,12 @@
 """The seam between the turn engine and a model provider."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from service.domain.history import Line
 from service.domain.meters import Meters, Prices
 
-Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
 ModelSource = Literal["database", "settings", "genai-prices", "discovered", "local"]
 
@@ -38,26 +38,28 @@ class Model:
     refused_parameters: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One message as a provider gets it."""
-
-    role: Role
-    content: str
+# The bytes of an image by their hash; None where they are not here any more. Raises ProviderFailure.
+Load = Callable[[str], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a model. `model` is the provider's own name for it; None leaves a parameter out."""
+    """One request to a model. `model` is the provider's own name for it; None leaves a parameter out.
+
+    `load` has the images of the messages. `pictures` are those in base64, by their hash: an adapter fetches them when
+    it sends, and keeps them no longer than that.
+    """
 
     model: str
-    messages: tuple[ChatMessage, ...]
+    messages: tuple[Line, ...]
     stream: bool
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    load: Load | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 class Delta(NamedTuple):
@@ -102,9 +104,20 @@ FailureKind = Literal[
     "misconfigured",  # 401, 403, 404: the administrator's to mend
     "refused",  # 400, 413, 422: the same request will fail again
     "circuit_open",  # not called: it failed too often just now
+    "unreadable",  # not called: an image of the question could not be read here
 ]
 RETRYABLE: frozenset[FailureKind] = frozenset(
-    {"rate_limited", "overloaded", "server_error", "unreachable", "timeout", "truncated", "malformed", "circuit_open"}
+    {
+        "rate_limited",
+        "overloaded",
+        "server_error",
+        "unreachable",
+        "timeout",
+        "truncated",
+        "malformed",
+        "circuit_open",
+        "unreadable",
+    }
 )
 
 

@@ -14,6 +14,7 @@ State = Literal["closed", "half_open", "open"]
 
 # What says that the provider is down. A limit or a refused request says nothing about it.
 COUNTED: frozenset[FailureKind] = frozenset({"overloaded", "server_error", "unreachable", "timeout"})
+NOT_CALLED: frozenset[FailureKind] = frozenset({"circuit_open", "unreadable"})
 LONGEST = 8.0
 STATES: tuple[State, ...] = ("closed", "half_open", "open")
 
@@ -60,7 +61,7 @@ class Breaker:
         except ProviderFailure as failure:
             if failure.kind in COUNTED:
                 self._fail(trial=trial)
-            elif failure.kind != "circuit_open":
+            elif failure.kind not in NOT_CALLED:
                 self.succeed()
             raise
         finally:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from service.domain.history import Line
 from service.domain.meters import Meters
-from service.providers.adapter import Adapter, Fold, Voice, WireError
+from service.providers.adapter import Adapter, Fold, Voice, WireError, pieces_of
 from service.providers.base import Call, Counted, Ending, FinishReason, Piece
 from service.providers.parameters import sentence
 from service.providers.sse import parse
@@ -35,7 +36,7 @@ class OpenAIProvider(Adapter):
         limit_name = self._other_name if self._limit_name in refused else self._limit_name
         body: dict[str, Any] = {
             "model": call.model,
-            "messages": [{"role": message.role, "content": message.content} for message in call.messages],
+            "messages": [{"role": line.role, "content": _content(line, call)} for line in call.messages],
         }
         wanted: dict[str, Any] = {
             limit_name: call.max_tokens,
@@ -60,6 +61,18 @@ class OpenAIProvider(Adapter):
 
     def fold(self) -> Fold:
         return ChatFold()
+
+
+def _content(line: Line, call: Call) -> Any:
+    """Text, or a list of texts and images as data URLs."""
+    return [_block(piece) for piece in pieces_of(line, call)] if line.parts else line.content
+
+
+def _block(piece: str | tuple[str, str]) -> dict[str, Any]:
+    if isinstance(piece, str):
+        return {"type": "text", "text": piece}
+    media_type, data = piece
+    return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
 
 
 class ChatFold:

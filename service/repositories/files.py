@@ -4,15 +4,16 @@ Whoever changes a user's blobs or files holds the row of `file_usage` first; so 
 taken away from under somebody who is about to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, delete, exists, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.file_tables import blobs, file_usage, files
+from service.db.file_tables import blobs, file_usage, files, message_blobs
 from service.db.recordset import upsert
-from service.db.types import now
+from service.db.tables import messages
+from service.db.types import later, now
 from service.domain.paging import Ask, Page
 from service.domain.paths import LAST
 from service.repositories.paging import Pager, Sort
@@ -82,12 +83,27 @@ async def replace_blob(connection: AsyncConnection, user_id: int, sha256: str, t
     await connection.execute(update(blobs).where(*where).values(token=token))
 
 
-async def release_blobs(connection: AsyncConnection, user_id: int, sha256: str | None = None) -> list[Row[Any]]:
-    """Delete this blob, or all of the user's, where nothing refers to it any more; → what went."""
+async def hold_blobs(connection: AsyncConnection, user_id: int, hashes: Collection[str], *, seconds: int) -> set[str]:
+    """Keep these for so long, whoever refers to them; → those that are there."""
+    held = update(blobs).where(blobs.c.user_id == user_id, blobs.c.sha256.in_(hashes)).values(held_until=later(seconds))
+    return set((await connection.execute(held.returning(blobs.c.sha256))).scalars())
+
+
+async def release_blobs(connection: AsyncConnection, user_id: int, *hashes: str) -> list[Row[Any]]:
+    """Delete these blobs, or all of the user's, where nothing refers to them any more; → what went."""
     removal = delete(blobs).where(blobs.c.user_id == user_id, _unreferenced())
-    if sha256 is not None:
-        removal = removal.where(blobs.c.sha256 == sha256)
+    if hashes:
+        removal = removal.where(blobs.c.sha256.in_(hashes))
     return list(await connection.execute(removal.returning(*BLOB)))
+
+
+async def list_shown(connection: AsyncConnection, user_id: int, conversation_id: int) -> list[str]:
+    """The hashes of the images in a conversation."""
+    talk = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
+    query = select(message_blobs.c.sha256).where(
+        message_blobs.c.user_id == user_id, message_blobs.c.message_id.in_(talk)
+    )
+    return list((await connection.execute(query.distinct())).scalars())
 
 
 async def list_blobs(connection: AsyncConnection, user_id: int) -> list[Row[Any]]:
@@ -114,4 +130,5 @@ def _files(user_id: int) -> Select[Any]:
 
 def _unreferenced() -> ColumnElement[bool]:
     named = exists().where(files.c.user_id == blobs.c.user_id, files.c.sha256 == blobs.c.sha256)
-    return ~named & or_(blobs.c.held_until.is_(None), blobs.c.held_until < now())
+    shown = exists().where(message_blobs.c.user_id == blobs.c.user_id, message_blobs.c.sha256 == blobs.c.sha256)
+    return ~named & ~shown & or_(blobs.c.held_until.is_(None), blobs.c.held_until < now())

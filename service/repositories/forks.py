@@ -11,7 +11,7 @@ from service.db.tables import messages
 from service.db.types import Id
 
 # What a copy keeps of its original. Which completion made that is the original's to tell.
-KEPT = ("role", "content", "reasoning", "status", "model", "metadata", "created_at")
+KEPT = ("role", "content", "parts", "reasoning", "status", "model", "metadata", "created_at")
 PLACE = ("id", "parent_id", "line_id", "depth")
 
 

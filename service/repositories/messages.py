@@ -22,6 +22,7 @@ from service.db.recordset import encode, insert_rows
 from service.db.tables import conversations, messages
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
+from service.domain.parts import from_json, to_json
 from service.domain.tree import Place, Position
 from service.repositories.paging import Pager, Sort
 from service.repositories.turn_statements import MESSAGE
@@ -46,7 +47,7 @@ async def read_branch(
     connection: AsyncConnection, user_id: int, conversation_id: int, *, leaf: Position, limit: int
 ) -> list[Row[Any]]:
     """The newest `limit` messages of the branch that ends in a leaf, oldest of them first: id, parent_id, depth, role,
-    content, status, completion_id."""
+    content, parts, status, completion_id."""
     low = max(0, leaf.depth - limit + 1)
     return await _read_depths(connection, user_id, conversation_id, leaf=leaf, low=low, high=leaf.depth, query=SPOKEN)
 
@@ -132,11 +133,17 @@ def row_of(user_id: int, conversation_id: int, where: Place, line: Line) -> dict
         "conversation_id": conversation_id,
         "role": line.role,
         "content": line.content,
+        "parts": to_json(line.parts),
         "status": "completed",
         "model": None,
         "completion_id": None,
         "metadata": {},
     }
+
+
+def line_of(row: Row[Any]) -> Line:
+    """A message as models read it."""
+    return Line(row.role, row.content, from_json(row.parts))
 
 
 def _branch_lines() -> CTE:
@@ -234,6 +241,7 @@ SPOKEN = _of_line(
     messages.c.depth,
     messages.c.role,
     messages.c.content,
+    messages.c.parts,
     messages.c.status,
     messages.c.completion_id,
 )

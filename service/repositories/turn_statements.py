@@ -51,7 +51,7 @@ CONVERSATION = ("user_id", "id", "title", "title_key", "system_prompt", "model",
 MOVED = ("user_id", "id", "model", "active_leaf_id", "message_count")
 MESSAGE = (
     "user_id", "id", "conversation_id", "parent_id", "line_id", "depth",
-    "role", "content", "status", "model", "completion_id", "metadata",
+    "role", "content", "parts", "status", "model", "completion_id", "metadata",
 )  # fmt: skip
 COMPLETION = (
     "user_id", "id", "conversation_id", "message_id", "key_id", "model", "provider", "temperature", "max_tokens",

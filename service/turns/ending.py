@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from service.domain.events import Event
-from service.domain.history import Line, estimate_prompt, estimate_tokens
+from service.domain.history import estimate_prompt, estimate_tokens
 from service.domain.meters import Meters, Use, to_dollars
 from service.domain.text import clean
 from service.errors import EverturnError, ProviderRefused, ProviderUnavailable, WorkerLost
@@ -157,8 +157,7 @@ def _meters(live: Live, end: End) -> tuple[Meters, str]:
     output = Meters(output_tokens=written + thought, reasoning_tokens=thought)
     if counted:
         return counted.meters + output, "partial"
-    prompt = [Line(message.role, message.content) for message in live.turn.call.messages]
-    return output + Meters(input_tokens=estimate_prompt(prompt)), "estimated"
+    return output + Meters(input_tokens=estimate_prompt(live.turn.call.messages)), "estimated"
 
 
 def _is_sane(meters: Meters) -> bool:

@@ -20,6 +20,7 @@ from service.repositories import recovery, turns
 from service.repositories.limits import Verdict
 from service.turns.ending import End, close_turn, from_failure, ids_of, stopped
 from service.turns.hub import Hub
+from service.turns.images import Fetch
 from service.turns.journal import Journal
 from service.turns.limits import Limits
 from service.turns.live import Live, Lives
@@ -33,7 +34,10 @@ STOP_SECONDS = 10.0
 
 
 class Engine:
-    """Runs the turns of one worker. No database connection is held while a model talks."""
+    """Runs the turns of one worker. No database connection is held while a model talks.
+
+    `fetch` has the bytes of the images in them.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Engine:
         *,
         lease_seconds: float,
         retries: Retries | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self.worker = uuid4().hex
         self.lives = Lives()
@@ -52,7 +57,7 @@ class Engine:
         self._registry = registry
         self._journal = Journal(database, lease_seconds)
         chosen = retries or Retries()
-        self._runner = Runner(database, ids, registry, journal=self._journal, hub=self.hub, retries=chosen)
+        self._runner = Runner(database, ids, registry, journal=self._journal, hub=self.hub, retries=chosen, fetch=fetch)
         self._running: dict[asyncio.Task[None], Live] = {}
         self.limits = Limits(database, registry)
         self._released: list[turns.Row] = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from service.db.engine import Database
-from service.domain.history import Line, estimate_prompt
+from service.domain.history import estimate_prompt
 from service.domain.meters import Meters, to_dollars
 from service.domain.quotas import SOON, Allowance, Asked, Quota, quotas_of
 from service.domain.recent import Recent
@@ -45,8 +45,7 @@ class Limits:
         """
         if not await self._limited(turn.user_id, turn.key_id):
             return None
-        lines = [Line(message.role, message.content) for message in turn.call.messages]
-        prompt = expected + estimate_prompt(lines)
+        prompt = expected + estimate_prompt(turn.call.messages)
         uses = [(one, Meters(prompt, output_tokens=_output(turn, one))) for one in (turn.model, *turn.fallbacks)]
         now = datetime.now(UTC)
         return {

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, replace
 
 from service.db.ids import Ids
 from service.domain.claims import Claim
-from service.domain.history import Line, fit, window_for
+from service.domain.history import Line, fit, show, window_for
 from service.domain.titles import title_key
 from service.domain.tree import Place, Position, place
-from service.providers.base import Call, ChatMessage, Model
+from service.providers.base import Call, Model
 from service.repositories.messages import row_of
 from service.repositories.turns import Begin, Row
 from service.turns.live import Turn
@@ -91,7 +91,7 @@ def call_of(model: Model, prompt: Sequence[Line], sampling: Sampling, *, streame
     """What the model is asked."""
     return Call(
         model=model.upstream,
-        messages=tuple(ChatMessage(line.role, line.content) for line in prompt),  # type: ignore[arg-type]  # roles are checked at the edge
+        messages=tuple(prompt),
         stream=streamed,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -103,23 +103,28 @@ def call_of(model: Model, prompt: Sequence[Line], sampling: Sampling, *, streame
 
 def fall_back(turn: Turn, model: Model) -> Turn:
     """The turn as another model is asked: what does not fit its window is left out."""
-    lines = [Line(message.role, message.content) for message in turn.call.messages]
-    kept, dropped = fit(lines, window_for(model.max_tokens, turn.call.max_tokens))
-    messages = tuple(ChatMessage(line.role, line.content) for line in kept)  # type: ignore[arg-type]  # as they were
-    said = (f"{turn.model.id} did not answer; {model.id} was asked instead.", *left_out(dropped))
+    kept, notes = choose(turn.call.messages, model, turn.call.max_tokens)
+    said = (f"{turn.model.id} did not answer; {model.id} was asked instead.", *notes)
     return replace(
         turn,
         model=model,
-        call=replace(turn.call, model=model.upstream, messages=messages),
+        call=replace(turn.call, model=model.upstream, messages=tuple(kept)),
         fallbacks=turn.fallbacks[turn.fallbacks.index(model) + 1 :],
         warnings=(*turn.warnings, *said),
     )
 
 
-def left_out(dropped: int) -> tuple[str, ...]:
-    """The warning about messages that did not fit."""
-    note = f"The {dropped} oldest messages do not fit the model's window and were left out."
-    return (note,) if dropped else ()
+def choose(lines: Sequence[Line], model: Model, answer: int | None) -> tuple[list[Line], tuple[str, ...]]:
+    """The lines that a model is shown when its answer may have so many tokens, and warnings about what it is not."""
+    shown, unseen = show(lines, sighted=model.images is not False)
+    kept, dropped = fit(shown, window_for(model.max_tokens, answer))
+    notes = []
+    if dropped:
+        notes.append(f"The {dropped} oldest messages do not fit the model's window and were left out.")
+    if unseen:
+        why = "one request holds no more" if model.images is not False else f"{model.id} takes none"
+        notes.append(f"The {unseen} oldest images were left out: {why}.")
+    return kept, tuple(notes)
 
 
 def attempt_row(turn: Turn) -> Row:

@@ -5,22 +5,23 @@ from collections.abc import Set
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
-from service.domain.history import MOST_MESSAGES, Line, assemble, fit, window_for
+from service.domain.history import MOST_MESSAGES, Line, assemble
 from service.repositories import conversations, messages
 from service.repositories.events import Record
 from service.turns.live import Turn
+from service.turns.opening import choose
 
 
-async def read_prompt(database: Database, turn: Turn) -> tuple[list[Line], int]:
-    """The branch before the turn's answer as far as it fits the model's window, and how many messages do not.
+async def read_prompt(database: Database, turn: Turn) -> tuple[list[Line], tuple[str, ...]]:
+    """The branch before the turn's answer as far as it fits the model's window, and warnings about what does not.
 
     Empty where the turn was not stored or is erased. Raises DatabaseUnavailable.
     """
     async with database.reading() as connection:
         rows = await branch_before(connection, turn)
         talk = await conversations.find_conversation(connection, turn.user_id, turn.conversation_id or 0)
-    lines = assemble((Line(row.role, row.content) for row in rows), talk.system_prompt if talk else None)
-    return fit(lines, window_for(turn.model.max_tokens, turn.call.max_tokens)) if rows else ([], 0)
+    lines = assemble(map(messages.line_of, rows), talk.system_prompt if talk else None)
+    return choose(lines, turn.model, turn.call.max_tokens) if rows else ([], ())
 
 
 async def find_running(database: Database, turn: Turn, *, besides: Set[int] = frozenset()) -> int | None:

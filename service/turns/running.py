@@ -13,15 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.errors import DatabaseUnavailable
-from service.providers.base import ChatMessage, Ending, Model, ProviderFailure
+from service.providers.base import Call, Ending, Model, ProviderFailure
 from service.providers.registry import Registry
 from service.repositories.attempts import begin_attempt, begin_waiting
 from service.repositories.recovery import is_to_be_cancelled
 from service.turns.ending import End, entry_row, use_of
 from service.turns.hub import Hub
+from service.turns.images import Fetch
 from service.turns.journal import RETRY_SECONDS, Journal
 from service.turns.live import Live, Turn
-from service.turns.opening import attempt_row, fall_back, left_out
+from service.turns.opening import attempt_row, fall_back
 from service.turns.prompts import find_running, read_prompt
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,15 @@ class Runner:
     """Runs the turns of one worker until their models have answered. No database connection is held meanwhile."""
 
     def __init__(
-        self, database: Database, ids: Ids, registry: Registry, *, journal: Journal, hub: Hub, retries: Retries
+        self,
+        database: Database,
+        ids: Ids,
+        registry: Registry,
+        *,
+        journal: Journal,
+        hub: Hub,
+        retries: Retries,
+        fetch: Fetch | None,
     ) -> None:
         self._database = database
         self._ids = ids
@@ -69,6 +78,7 @@ class Runner:
         self._journal = journal
         self._hub = hub
         self._retries = retries
+        self._fetch = fetch
 
     async def run(self, live: Live) -> Ending:
         """The ending of the answer. Raises ProviderFailure when no try is left, Taken, Unasked."""
@@ -92,7 +102,7 @@ class Runner:
         name = live.turn.model.provider
         provider, breaker = self._registry.get_provider(name), self._registry.breaker(name)
         with breaker.call():
-            async with aclosing(provider.run(live.turn.call)) as batches:
+            async with aclosing(provider.run(self._call(live.turn))) as batches:
                 async for batch in batches:
                     breaker.succeed()
                     if ending := live.hear(batch):
@@ -101,6 +111,13 @@ class Runner:
                     if live.lost:
                         raise Taken
             raise ProviderFailure("truncated", "The answer stopped before its end.")
+
+    def _call(self, turn: Turn) -> Call:
+        """What the model is asked, with what fetches its images when that is sent."""
+        fetch = self._fetch
+        if fetch is None or not any(line.parts for line in turn.call.messages):
+            return turn.call
+        return replace(turn.call, load=lambda sha256: fetch(turn.user_id, sha256))
 
     def _next(self, live: Live, failure: ProviderFailure, tries: int) -> tuple[Model | None, float]:
         """Whom to ask next and after how many seconds. Once something was said nobody is asked again."""
@@ -146,10 +163,12 @@ class Runner:
         if await self._patiently(lambda: self._is_cancelled(turn)):
             # Its worker has not heard of it yet; whoever cancelled what ran before it cancelled it at once.
             raise Unasked
-        lines, dropped = await self._patiently(lambda: read_prompt(self._database, turn))
+        lines, notes = await self._patiently(lambda: read_prompt(self._database, turn))
         if not lines:
             raise Unasked
-        await _whole(self._begin_waiting(live, _asked(turn, lines, dropped)))
+        call = replace(turn.call, messages=tuple(lines))
+        asked = replace(turn, call=call, attempt=1, warnings=(*turn.warnings, *notes))
+        await _whole(self._begin_waiting(live, asked))
 
     async def _is_cancelled(self, turn: Turn) -> bool:
         async with self._database.reading() as connection:
@@ -171,13 +190,6 @@ class Runner:
             except DatabaseUnavailable:
                 await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
         raise AssertionError("unreachable")
-
-
-def _asked(turn: Turn, lines: list[Any], dropped: int) -> Turn:
-    """The turn with what its model is asked."""
-    messages = tuple(ChatMessage(line.role, line.content) for line in lines)
-    call = replace(turn.call, messages=messages)
-    return replace(turn, call=call, attempt=1, warnings=(*turn.warnings, *left_out(dropped)))
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:

@@ -10,9 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.engine import Database
 from service.domain.claims import Claim
 from service.errors import EverturnError, NotFound, UnknownModel, Unprocessable
+from service.providers.base import Model
 from service.providers.registry import Registry
 from service.repositories import completions, conversations, messages
 from service.turns.asking import Accepted, Request
+from service.turns.images import refuse_blind
 
 Begin = Callable[[Request], Awaitable[Accepted]]
 
@@ -48,7 +50,7 @@ class Comparisons:
         Raises what beginning the first turn raises, UnknownModel where nobody offers any of the models, Unprocessable.
         """
         _check(request)
-        unknown = await self._unknown(models)
+        unknown = await self._unknown(request, models)
         if len(unknown) == len(models):
             raise unknown[0]
         if request.stored:
@@ -60,7 +62,7 @@ class Comparisons:
         return Comparison(None, turns, all(one.replayed for one in accepted))
 
     async def _ask_siblings(
-        self, request: Request, models: tuple[str, ...], unknown: Mapping[int, UnknownModel]
+        self, request: Request, models: tuple[str, ...], unknown: Mapping[int, EverturnError]
     ) -> Comparison:
         """The first turn brings the question along, the others answer beside it; the first branch stays active."""
         first = next(index for index in range(len(models)) if index not in unknown)
@@ -79,10 +81,14 @@ class Comparisons:
             await self._prefer(request.user_id, question, answer_id)
         return Comparison(question, turns, opening.replayed)
 
-    async def _unknown(self, models: tuple[str, ...]) -> dict[int, UnknownModel]:
-        """The errors of those that nobody offers, by their place. They are looked for all at once."""
+    async def _unknown(self, request: Request, models: tuple[str, ...]) -> dict[int, EverturnError]:
+        """The errors of those that nobody offers, or that do not see what the question shows, by their place.
+
+        They are looked for all at once.
+        """
         found = await asyncio.gather(*(self._registry.find_model(name) for name in models), return_exceptions=True)
-        return {index: one for index, one in enumerate(found) if isinstance(one, UnknownModel)}
+        errors = [one if isinstance(one, UnknownModel) else _blind(one, request) for one in found]
+        return {index: error for index, error in enumerate(errors) if error}
 
     async def _ask(self, request: Request, model: str, index: int) -> Accepted | EverturnError:
         try:
@@ -116,6 +122,10 @@ class Comparisons:
                 await conversations.edit_conversation(connection, user_id, question.conversation_id, changes)
 
         await self._database.atomically(work)
+
+
+def _blind(model: Model | BaseException, request: Request) -> EverturnError | None:
+    return refuse_blind(model, request.lines) if isinstance(model, Model) else None
 
 
 def _check(request: Request) -> None:

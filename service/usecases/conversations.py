@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.blobs.store import Blob
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.claims import Claim
@@ -18,10 +19,11 @@ from service.domain.titles import title_key
 from service.domain.tree import Place, Position, place
 from service.errors import Conflict, ConversationBusy, NotFound
 from service.repositories import conversations as rows
-from service.repositories import messages
+from service.repositories import files, messages
 from service.repositories.forks import copy_messages
 from service.repositories.paging import Pager
 from service.turns.claims import Claims, Once
+from service.turns.images import Images
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,16 @@ class Fork:
 
 
 class Conversations:
-    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims, images: Images) -> None:
         self._claims = claims
+        self._images = images
         self._database = database
         self._ids = ids
         self._pager = pager
 
     async def create(self, user_id: int, draft: Draft, *, claim: Claim | None = None) -> Once[Conversation]:
-        """Make a conversation with its history, all of it or nothing."""
+        """Make a conversation with its history, all of it or nothing. Raises what `Images.settle` raises."""
+        lines = await self._images.settle(user_id, draft.lines, claim=claim)
         conversation_id = (await self._ids.take("conversation"))[0]
         places = place(None, await self._ids.take("message", len(draft.lines)))
         row = {
@@ -95,7 +99,7 @@ class Conversations:
             await rows.add_conversation(connection, row)
             await rows.set_tags(connection, user_id, conversation_id, draft.tags)
             if places:
-                filled = zip(places, draft.lines, strict=True)
+                filled = zip(places, lines, strict=True)
                 made = [messages.row_of(user_id, conversation_id, where, line) for where, line in filled]
                 await messages.add_messages(connection, made)
             return await self._read(connection, user_id, conversation_id)
@@ -196,11 +200,13 @@ class Conversations:
     async def delete(self, user_id: int, conversation_id: int) -> None:
         """Delete it with its messages and completions; what they cost stays in the ledger. Raises NotFound."""
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> list[Blob]:
+            shown = await files.list_shown(connection, user_id, conversation_id)
             if not await rows.delete_conversation(connection, user_id, conversation_id):
                 raise not_found(conversation_id)
+            return await self._images.release(connection, user_id, shown)
 
-        await self._database.atomically(work)
+        await self._images.remove(await self._database.atomically(work))
 
     async def _talk(self, connection: AsyncConnection, user_id: int, conversation_id: int) -> Row[Any]:
         row = await rows.find_conversation(connection, user_id, conversation_id)

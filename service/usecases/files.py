@@ -17,6 +17,7 @@ from service.db.engine import Database
 from service.domain.etags import Conditions, quote
 from service.domain.media import HEAD_BYTES, contradicts
 from service.domain.paging import Ask, Page
+from service.domain.parts import ImagePart
 from service.errors import (
     BadRequest,
     EverturnError,
@@ -33,6 +34,7 @@ from service.repositories.paging import Pager
 log = logging.getLogger(__name__)
 
 MOST_TRIES = 3
+ANYWAY = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,14 @@ class Files:
             async with self._store.receive(user_id) as incoming:
                 blob = await _fill(incoming, draft, expected, body)
             return await self._enter(blob, draft)
+
+    async def keep(self, user_id: int, image: ImagePart, data: bytes) -> Written:
+        """Have the image's path name its bytes. Raises as `put` does."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield data
+
+        return await self.put(user_id, FileDraft(image.file, image.media_type, len(data), ANYWAY), body())
 
     async def open(self, user_id: int, path: str) -> tuple[File, Reader]:
         """A file, and its content, to be closed. Raises NotFound, Unavailable."""

@@ -1,6 +1,6 @@
 """Messages: append without asking a model, read by branch or by time, edit as a sibling, delete with what follows."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -8,17 +8,19 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.blobs.store import Blob
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.claims import Claim
 from service.domain.history import Line
 from service.domain.paging import Ask, Page
 from service.domain.tree import Place, Position, place
-from service.errors import Conflict, ConversationBusy, NotFound
-from service.repositories import conversations
+from service.errors import Conflict, ConversationBusy, NotFound, Unprocessable
+from service.repositories import conversations, files
 from service.repositories import messages as rows
 from service.repositories.paging import Pager
 from service.turns.claims import Claims, Once
+from service.turns.images import Images
 
 # The leaf of a conversation without messages.
 NOWHERE = Position(0, 0, -1, True)
@@ -40,6 +42,7 @@ class Message:
     completion_id: int | None
     metadata: dict[str, Any]
     created_at: datetime
+    parts: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,9 @@ class MessageDraft:
 
 
 class Messages:
-    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims, images: Images) -> None:
         self._claims = claims
+        self._images = images
         self._database = database
         self._ids = ids
         self._pager = pager
@@ -63,14 +67,16 @@ class Messages:
     ) -> Once[Message]:
         """Append to the active branch, or after a parent, beside what follows it there.
 
-        Raises NotFound for the conversation or the parent, Conflict when another message came first.
+        Raises NotFound for the conversation or the parent, Conflict when another message came first, and what
+        `Images.settle` raises.
         """
+        line = await self._settle(user_id, draft.line, conversation_id, claim=claim)
         message_id = (await self._ids.take("message"))[0]
 
         async def work(connection: AsyncConnection) -> Message:
             parent = await self._parent(connection, user_id, conversation_id, draft.parent_id)
             where = place(parent, [message_id])[0]
-            return await self._insert(connection, user_id, conversation_id, where, draft.line, draft.metadata)
+            return await self._insert(connection, user_id, conversation_id, where, line, draft.metadata)
 
         for last in (False, False, True):
             try:
@@ -81,7 +87,8 @@ class Messages:
         raise AssertionError("unreachable")
 
     async def start(self, user_id: int, line: Line, *, claim: Claim | None = None) -> Once[Message]:
-        """Make a conversation of one message."""
+        """Make a conversation of one message. Raises what `Images.settle` raises."""
+        line = await self._settle(user_id, line, None, claim=claim)
         conversation_id = (await self._ids.take("conversation"))[0]
         message_id = (await self._ids.take("message"))[0]
 
@@ -122,13 +129,19 @@ class Messages:
             )
         return page.map(_message)
 
-    async def edit(self, user_id: int, message_id: int, content: str | None, metadata: Any) -> Message:
-        """New content makes a sibling, which becomes the active leaf; metadata alone is changed in place."""
-        sibling = (await self._ids.take("message"))[0] if content is not None else 0
+    async def edit(self, user_id: int, message_id: int, line: Line | None, metadata: Any) -> Message:
+        """New content makes a sibling, which becomes the active leaf; metadata alone is changed in place.
+
+        The line's role is the message's own. Raises NotFound, ConversationBusy, and what `Images.settle` raises.
+        """
+        sibling = (await self._ids.take("message"))[0] if line else 0
+        if line and line.parts:
+            self._check_role(await self.get(user_id, message_id))
+            (line,) = await self._images.settle(user_id, (line,))
 
         async def work(connection: AsyncConnection) -> Message:
             row = await self._row(connection, user_id, message_id)
-            if content is None or content == row.content:
+            if line is None or replace(line, role=row.role) == rows.line_of(row):
                 if metadata is not None:
                     await rows.edit_metadata(connection, user_id, message_id, metadata)
                 return _message(await self._row(connection, user_id, message_id))
@@ -136,24 +149,38 @@ class Messages:
                 raise ConversationBusy("The answer is still being written.")
             where = Place(sibling, row.parent_id, sibling, row.depth)
             kept = row.metadata if metadata is None else metadata
-            return await self._insert(connection, user_id, row.conversation_id, where, Line(row.role, content), kept)
+            said = replace(line, role=row.role)
+            return await self._insert(connection, user_id, row.conversation_id, where, said, kept)
 
         return await self._database.atomically(work)
 
     async def delete(self, user_id: int, message_id: int) -> int:
         """Delete a message and all that follows it; its parent becomes the active leaf if the leaf went. → how many."""
 
-        async def work(connection: AsyncConnection) -> int:
+        async def work(connection: AsyncConnection) -> tuple[int, list[Blob]]:
             row = await self._row(connection, user_id, message_id)
             talk = await self._conversation(connection, user_id, row.conversation_id, lock=True)
+            shown = await files.list_shown(connection, user_id, row.conversation_id)
             gone = await rows.delete_subtree(connection, user_id, message_id)
             leaf = talk.active_leaf_id
             if leaf and await rows.find_message(connection, user_id, leaf) is None:
                 leaf = row.parent_id
             await conversations.move_leaf(connection, user_id, row.conversation_id, leaf_id=leaf, added=-gone)
-            return gone
+            return gone, await self._images.release(connection, user_id, shown)
 
-        return await self._database.atomically(work)
+        count, blobs = await self._database.atomically(work)
+        await self._images.remove(blobs)
+        return count
+
+    async def _settle(self, user_id: int, line: Line, conversation_id: int | None, *, claim: Claim | None) -> Line:
+        if line.parts and conversation_id is not None:
+            async with self._database.reading() as connection:
+                await self._conversation(connection, user_id, conversation_id)
+        return (await self._images.settle(user_id, (line,), claim=claim))[0]
+
+    def _check_role(self, message: Message) -> None:
+        if message.role != "user":
+            raise Unprocessable("Only a user's message can hold an image.", loc=("body", "content"))
 
     async def _insert(
         self,

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
-from service.domain.history import MOST_MESSAGES, Line, assemble, estimate_prompt, fit, window_for
+from service.domain.history import MOST_MESSAGES, Line, assemble, estimate_prompt
 from service.domain.titles import title_of
 from service.domain.tree import Position
 from service.errors import Conflict, ConversationBusy, LimitExceeded, NotFound, Unprocessable
@@ -21,8 +21,9 @@ from service.repositories.events import Record
 from service.turns.asking import Accepted, Request
 from service.turns.claims import Claims
 from service.turns.engine import Engine
+from service.turns.images import Images, refuse_blind
 from service.turns.limits import most_output
-from service.turns.opening import Branch, Opening, left_out
+from service.turns.opening import Branch, Opening, choose
 
 TRIES = 50
 BUSY = "The conversation is being answered: wait for the answer, or say `on_conflict`."
@@ -40,24 +41,27 @@ class _Place:
 
 
 class Turns:
-    def __init__(self, database: Database, registry: Registry, engine: Engine, claims: Claims) -> None:
+    def __init__(self, database: Database, registry: Registry, engine: Engine, claims: Claims, images: Images) -> None:
         self._database = database
         self._registry = registry
         self._engine = engine
         self._claims = claims
+        self._images = images
         self._locks: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def begin(self, request: Request) -> Accepted:
         """Accept a turn and start it; it runs to its end whatever becomes of the caller.
 
         Raises UnknownModel, NotFound for the conversation or the parent, ConversationBusy, Conflict,
-        IdempotencyMismatch, LimitExceeded, Unavailable.
+        IdempotencyMismatch, LimitExceeded, Unavailable, and what `Images.settle` raises.
         """
         async with self._in_line(request):
             for tries in range(TRIES):
                 if found := await self._done(request):
                     return found
                 try:
+                    if tries == 0:
+                        request = await self._settle(request)
                     return await self._begin(request)
                 except (Conflict, LimitExceeded) as error:
                     # The same request, sent to another worker at the same time, may be what took the last of a limit.
@@ -91,7 +95,24 @@ class Turns:
         model = request.model or (answer.model if answer else None)
         return await self.begin(replace(request, parent_id=asked, model=model, lines=()))
 
+    async def _settle(self, request: Request) -> Request:
+        """The request with its images kept, once nothing else speaks against it."""
+        if not any(line.parts for line in request.lines):
+            return request
+        await self._choose(request)
+        return replace(request, lines=await self._images.settle(request.user_id, request.lines, stored=request.stored))
+
     async def _begin(self, request: Request) -> Accepted:
+        model, place = await self._choose(request)
+        opening = self._opening(request, model, place, await self._fallbacks(request, model))
+        live = await self._engine.begin(opening)
+        if place and request.on_conflict == "interrupt":
+            before = {row.completion_id for row in place.history if row.status == "in_progress"}
+            await self._engine.cancel(request.user_id, *before)
+        return Accepted(*live.turn.name, request.key_id, live)
+
+    async def _choose(self, request: Request) -> tuple[Model, _Place | None]:
+        """Who is asked, and where. Raises Unprocessable for a model that does not see what it is asked about."""
         model_name, place = request.model, None
         if request.conversation_id is not None:
             if not request.stored:
@@ -100,12 +121,10 @@ class Turns:
                 place = await self._find_place(connection, request)
             model_name = model_name or place.talk.model
         model = await self._model(model_name)
-        opening = self._opening(request, model, place, await self._fallbacks(request, model))
-        live = await self._engine.begin(opening)
-        if place and request.on_conflict == "interrupt":
-            before = {row.completion_id for row in place.history if row.status == "in_progress"}
-            await self._engine.cancel(request.user_id, *before)
-        return Accepted(*live.turn.name, request.key_id, live)
+        asked = request.lines or tuple(map(messages.line_of, place.history[-1:] if place else ()))
+        if refusal := refuse_blind(model, asked):
+            raise refusal
+        return model, place
 
     async def _done(self, request: Request) -> Accepted | None:
         """The turn that an earlier request with the same idempotency key began."""
@@ -191,9 +210,9 @@ class Turns:
         return row.parent_id, row
 
     def _opening(self, request: Request, model: Model, place: _Place | None, fallbacks: tuple[Model, ...]) -> Opening:
-        spoken = [Line(row.role, row.content) for row in place.history] if place else []
+        spoken = map(messages.line_of, place.history if place else ())
         before = assemble(spoken, place.talk.system_prompt if place else None)
-        prompt, dropped = fit((*before, *request.lines), window_for(model.max_tokens, request.sampling.max_tokens))
+        prompt, notes = choose((*before, *request.lines), model, request.sampling.max_tokens)
         waits_for = place.waits_for if place else None
         return Opening(
             user_id=request.user_id,
@@ -206,7 +225,7 @@ class Turns:
             stored=request.stored,
             branch=Branch(place.talk.id, place.position) if place else None,
             title=title_of(request.lines),
-            warnings=() if waits_for else left_out(dropped),
+            warnings=() if waits_for else notes,
             fallbacks=fallbacks,
             waits_for=waits_for,
             expected=_expected(prompt, place, model) if place and waits_for else 0,
@@ -219,7 +238,8 @@ class Turns:
             found = [await self._registry.find_model(name) for name in request.fallbacks]
         else:
             found = [one for name in model.fallbacks if (one := self._registry.known_model(name))]
-        return tuple(dict.fromkeys(one for one in found if one.id != model.id))
+        fit = (one for one in found if one.id != model.id and not refuse_blind(one, request.lines))
+        return tuple(dict.fromkeys(fit))
 
     async def _model(self, name: str | None) -> Model:
         return await self._registry.find_model(name) if name else self._registry.default_model()

@@ -59,13 +59,13 @@ async def house(database_url: str) -> AsyncIterator[House]:
     )
     core, registry = build_core(settings), build_registry(settings)
     engine = Engine(core.database, core.ids, registry, lease_seconds=30)
-    talks = Conversations(core.database, core.ids, core.pager, core.claims)
+    talks = Conversations(core.database, core.ids, core.pager, core.claims, core.images)
     user = await core.users.create(UserDraft("ada"))
     talk = (await talks.create(user.id, Draft(lines=(Line("user", "a"), Line("assistant", "b"))))).made
     yield House(
         core,
         talks,
-        Messages(core.database, core.ids, core.pager, core.claims),
+        Messages(core.database, core.ids, core.pager, core.claims, core.images),
         Completions(core.database, core.pager, engine),
         user.id,
         talk.id,

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from service.blobs.store import Store
 from service.db.engine import Database
-from service.db.file_tables import blobs, file_usage, files
+from service.db.file_tables import blobs, file_usage, files, message_blobs
 from service.usecases.upkeep import Swept, Upkeep
 from tests.conftest import Kind, MakeDatabase, admin_key_for, service_environment
 from tests.servers.service import EVERTURN, Service
@@ -98,6 +98,7 @@ async def _audit(shelf: Shelf) -> list[str]:
         async with database.reading() as connection:
             rows = (await connection.execute(select(blobs))).all()
             named = {(row.user_id, row.sha256) for row in await connection.execute(select(files))}
+            named |= {(row.user_id, row.sha256) for row in await connection.execute(select(message_blobs))}
             counts = select(files.c.user_id, func.count()).group_by(files.c.user_id)
             paths = {row[0]: row[1] for row in await connection.execute(counts)}
             usage = (await connection.execute(select(file_usage))).all()

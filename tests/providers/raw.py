@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.domain.history import Line
 from service.providers.adapter import Adapter
-from service.providers.base import Call, ChatMessage, Counted, Delta, Ending, Piece, Provider, Timeouts
+from service.providers.base import Call, Counted, Delta, Ending, Piece, Provider, Timeouts
 from service.providers.transport import BASE_HEADERS, Endpoint
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[bool | None]]
@@ -151,7 +152,7 @@ MESSAGE = (
 
 
 def make_call(text: str = "Hello", *, stream: bool = True, model: str = "m", **more: Any) -> Call:
-    return Call(model, (ChatMessage("user", text),), stream, **more)
+    return Call(model, (Line("user", text),), stream, **more)
 
 
 def endpoint(url: str, headers: dict[str, str], **timeouts: float) -> Endpoint:

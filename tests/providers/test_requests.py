@@ -6,9 +6,10 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
+from service.domain.history import Line
 from service.providers import anthropic, openai
 from service.providers.adapter import Adapter
-from service.providers.base import Call, ChatMessage, ProviderFailure
+from service.providers.base import Call, ProviderFailure
 from service.providers.transport import BASE_HEADERS, Endpoint
 from tests.providers.raw import CHAT, DONE, KEY, MESSAGE, MakeAdapter, RawServer, answer, chunked, collect, make_call
 
@@ -70,7 +71,7 @@ async def test_openai_request_is_the_one_that_the_sdk_sends(
             await reply.close()
     expected = seen(raw)
     headers = BASE_HEADERS | openai.auth_headers(KEY) | openai.account_headers(environ)
-    messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "Hi 🌍"))
+    messages = (Line("system", "Be brief."), Line("user", "Hi 🌍"))
     call = Call("gpt-4o", messages, stream, 9, 0.5, 0.9, ("END",), 3)
     await send(openai.OpenAIProvider("openai", Endpoint(raw.url + "/v1/", headers), own_address=True), call)
     assert seen(raw) == expected
@@ -98,7 +99,7 @@ async def test_anthropic_request_is_the_one_that_the_sdk_sends(
             await reply.close()
     expected = seen(raw)
     headers = BASE_HEADERS | anthropic.wire_headers(KEY) | anthropic.account_headers(environ)
-    messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "Hi 🌍"))
+    messages = (Line("system", "Be brief."), Line("user", "Hi 🌍"))
     call = Call("claude-opus-5", messages, stream, 9, stop=("END",))
     await send(anthropic.AnthropicProvider("anthropic", Endpoint(raw.url, headers)), call)
     assert seen(raw) == expected
@@ -182,7 +183,7 @@ async def test_anthropic_talk_is_merged_and_begins_with_the_user(raw: RawServer,
         ("system", "Two."),
         ("user", "b"),
     ]
-    messages = tuple(ChatMessage(role, text) for role, text in talk)  # type: ignore[arg-type]  # a literal's list
+    messages = tuple(Line(role, text) for role, text in talk)
     await collect(make_anthropic(), Call("m", messages, False, temperature=1.7))
     assert raw.requests[0].body == {
         "model": "m",

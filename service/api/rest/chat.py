@@ -11,6 +11,7 @@ from service.api.deps import Owner, Services, allow, services
 from service.api.errors import responses
 from service.api.idempotency import Claimed
 from service.api.rest.replies import reply
+from service.api.rest.schemas import parts
 from service.api.rest.schemas.completions import (
     ChatIn,
     CompletionReply,
@@ -71,7 +72,7 @@ async def create_turn(
 ) -> Response:
     """The model reads the conversation up to here. While that is being answered, `on_conflict` says what becomes of
     this question: `reject` (409), `queue` (it waits), `interrupt` (that answer is stopped), `branch` (beside it)."""
-    lines = (Line("user", body.content),)
+    lines = (parts.line("user", body.content),)
     request = asked(body, caller, owner, claim=claim, lines=lines, streamed=body.stream)
     turn = replace(request, conversation_id=conversation_id, parent_id=body.parent_id)
     return await reply(await use.turns.begin(turn), use, streamed=body.stream)
@@ -95,7 +96,7 @@ async def regenerate(
 
 def from_chat(body: ChatIn, caller: Caller, owner: int, *, claim: Claim | None, streamed: bool) -> Request:
     """A chat body as a request for a turn."""
-    lines = tuple(Line(message.role, message.content) for message in body.messages)
+    lines = tuple(message.line() for message in body.messages)
     return asked(body, caller, owner, claim=claim, lines=lines, streamed=streamed)
 
 

@@ -15,7 +15,6 @@ from service.api.rest.replies import answer, quotas_of
 from service.api.rest.schemas.comparisons import CompareReply, failed
 from service.api.rest.schemas.completions import CompareIn
 from service.domain.callers import Caller
-from service.domain.history import Line
 from service.errors import EverturnError
 from service.turns.asking import Accepted, Request
 
@@ -38,7 +37,7 @@ async def compare(
     request = Request(
         user_id=owner,
         key_id=caller.key_id,
-        lines=tuple(Line(message.role, message.content) for message in body.messages),
+        lines=tuple(message.line() for message in body.messages),
         conversation_id=body.conversation_id,
         parent_id=body.parent_id,
         sampling=body.sampling(),

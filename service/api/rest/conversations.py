@@ -22,7 +22,6 @@ from service.api.rest.schemas.conversations import (
 from service.api.rest.schemas.messages import IdPath
 from service.domain.claims import Claim
 from service.domain.filters import ConversationFilter
-from service.domain.history import Line
 from service.domain.paging import Ask
 from service.turns.claims import Once
 from service.usecases.conversations import Conversation, Draft
@@ -114,7 +113,7 @@ def draft(body: ConversationIn) -> Draft:
     """A body as a conversation to be made."""
     fields = body.model_dump(exclude={"messages", "tags"})
     lines = body.messages if isinstance(body, ConversationWithHistory) else []
-    return Draft(**fields, tags=tuple(body.tags), lines=tuple(Line(one.role, one.content) for one in lines))
+    return Draft(**fields, tags=tuple(body.tags), lines=tuple(one.line() for one in lines))
 
 
 def located(response: Response, done: Once[Conversation]) -> ConversationOut:

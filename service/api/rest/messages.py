@@ -10,17 +10,16 @@ from service.api.deps import Owner, PathOwner, Services, allow, services
 from service.api.errors import responses
 from service.api.idempotency import Claimed, mark
 from service.api.paging import PageOf, asked, paged
+from service.api.rest.schemas import parts
 from service.api.rest.schemas.messages import (
     ChatMessageIn,
     Deleted,
     IdPath,
     MessageAppend,
     MessageEdit,
-    MessageIn,
     MessageOut,
     Received,
 )
-from service.domain.history import Line
 from service.domain.paging import Ask
 from service.turns.claims import Once
 from service.usecases.messages import Message, MessageDraft
@@ -70,7 +69,7 @@ async def append_message(
     conversation_id: IdPath, body: MessageAppend, response: Response, owner: Owner, claim: Claimed, use: Use
 ) -> MessageOut:
     """Without asking a model."""
-    draft = MessageDraft(Line(body.role, body.content), body.parent_id, body.metadata)
+    draft = MessageDraft(body.line(), body.parent_id, body.metadata)
     made = _located(response, await use.messages.add(owner, conversation_id, draft, claim=claim))
     return MessageOut.model_validate(made)
 
@@ -78,14 +77,14 @@ async def append_message(
 @router.post("/chat", status_code=201, summary="Store a message", dependencies=WRITES)
 async def store_message(body: ChatMessageIn, response: Response, owner: Owner, claim: Claimed, use: Use) -> Received:
     """Without asking a model; in a conversation of its own where none is named."""
-    line = Line(body.role, body.content)
+    line = body.line()
     if body.conversation_id is None:
         done = await use.messages.start(owner, line, claim=claim)
     else:
         done = await use.messages.add(owner, body.conversation_id, MessageDraft(line), claim=claim)
     made = _located(response, done)
-    received = MessageIn(role=body.role, content=body.content)
-    return Received(received=received, id=made.id, conversation_id=made.conversation_id)
+    said = {"role": made.role, "content": made.parts or made.content}
+    return Received.model_validate({"received": said, "id": made.id, "conversation_id": made.conversation_id})
 
 
 @router.get("/users/{user_id}/messages", summary="List a user's messages", dependencies=READS)
@@ -106,7 +105,8 @@ async def get_message(message_id: IdPath, owner: Owner, use: Use) -> MessageOut:
 @router.patch("/messages/{message_id}", summary="Edit a message", dependencies=WRITES)
 async def edit_message(message_id: IdPath, body: MessageEdit, owner: Owner, use: Use) -> MessageOut:
     """New content makes a sibling and returns it: history is never rewritten. Metadata is changed in place."""
-    return MessageOut.model_validate(await use.messages.edit(owner, message_id, body.content, body.metadata))
+    said = None if body.content is None else parts.line("user", body.content)
+    return MessageOut.model_validate(await use.messages.edit(owner, message_id, said, body.metadata))
 
 
 @router.delete("/messages/{message_id}", summary="Delete a message", dependencies=WRITES)

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.body import Body
 from service.api.rest.schemas.conversations import ModelName
-from service.api.rest.schemas.messages import Content, Id, MessageIn
+from service.api.rest.schemas.messages import Id, MessageIn
+from service.api.rest.schemas.parts import Content, Text
 from service.turns.opening import Sampling
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -63,7 +64,7 @@ class ModelPromptIn(SamplingIn):
 
     model_config = ConfigDict(json_schema_extra={"example": {"prompt": "Tell me a story of two sentences."}})
 
-    prompt: Content
+    prompt: Text
     temperature: Temperature | None = 0.7
     max_tokens: MaxTokens | None = 1000
     conversation_id: Id | None = None

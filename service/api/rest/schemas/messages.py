@@ -1,24 +1,36 @@
 """The shapes of messages."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from service.api.body import Body
+from service.api.rest.schemas import parts
+from service.api.rest.schemas.parts import Content, PartOut
+from service.domain.history import Line
 
 Id = Annotated[int, Field(ge=1, le=2**53 - 1)]
 IdPath = Annotated[int, Path(ge=1, le=2**53 - 1)]
 Role = Literal["system", "user", "assistant"]
-Content = Annotated[str, Field(min_length=1, max_length=1_000_000)]
 
 
 class MessageIn(Body):
-    """One message of a history."""
+    """One message of a history. Only a user's holds images."""
 
     role: Role
     content: Content
+
+    @model_validator(mode="after")
+    def check_role(self) -> Self:
+        if self.role != "user" and parts.has_image(self.content):
+            raise PydanticCustomError("image_role", "Only a user's message can hold an image.")
+        return self
+
+    def line(self) -> Line:
+        return parts.line(self.role, self.content)
 
 
 class MessageAppend(MessageIn):
@@ -58,6 +70,7 @@ class MessageOut(BaseModel):
     depth: int
     role: Role
     content: str
+    parts: list[PartOut] | None = Field(None, description="Where it holds images: its text and them, in their order.")
     reasoning: str | None
     status: str
     model: str | None
@@ -66,10 +79,17 @@ class MessageOut(BaseModel):
     created_at: datetime
 
 
+class Said(BaseModel):
+    """A message as it was stored."""
+
+    role: Role
+    content: str | list[PartOut]
+
+
 class Received(BaseModel):
     """What `POST /chat` stored."""
 
-    received: MessageIn
+    received: Said
     id: int
     conversation_id: int
 
