@@ -11,6 +11,7 @@ from service.errors import Unprocessable
 from service.main import Core
 from service.turns.claims import Claims
 from service.usecases.audit import Audit, Proof, Repriced, Repricing
+from service.usecases.limits import Limits, Scope, Subject
 from service.usecases.models import Models
 
 ALLOWED = {
@@ -47,8 +48,8 @@ def reprice(since: datetime, *, until: datetime | None, model: str | None, dry: 
     return run_core(work)
 
 
-def limit(scope: str, subject_id: int, settings: Sequence[str]) -> None:
-    """Set budgets and limits, each as `name=value`. Raises Unprocessable for what cannot be."""
+def limit(scope: Scope, subject_id: int, settings: Sequence[str]) -> None:
+    """Set budgets and limits, each as `name=value`. Raises Unprocessable for what cannot be, NotFound."""
     try:
         values = dict(_setting(one) for one in settings)
     except (KeyError, ValueError, ArithmeticError):
@@ -57,7 +58,7 @@ def limit(scope: str, subject_id: int, settings: Sequence[str]) -> None:
         raise Unprocessable("A key or a user is named with --number, all together without it.")
 
     async def work(core: Core) -> None:
-        await core.users.limit(scope, subject_id, values=values)
+        await Limits(core.database).edit(Subject(scope, subject_id), values)
 
     run_core(work)
 

@@ -24,6 +24,7 @@ from service.api.rest import (
     docs,
     files,
     keys,
+    limits,
     messages,
     models,
     porting,
@@ -60,6 +61,7 @@ from service.usecases.files import Files, Quota
 from service.usecases.folding import Folding
 from service.usecases.imports import Imports
 from service.usecases.keys import Keys
+from service.usecases.limits import Limits
 from service.usecases.messages import Messages
 from service.usecases.models import Models
 from service.usecases.search import Search
@@ -78,6 +80,7 @@ ROUTERS = (
     users,
     porting,
     keys,
+    limits,
     conversations,
     branches,
     messages,
@@ -215,6 +218,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
     return Services(
         users=core.users,
         keys=core.keys,
+        limits=Limits(core.database, engine.limits.forget),
         imports=core.imports,
         exports=core.exports,
         conversations=Conversations(core.database, core.ids, core.pager, claims, images),

@@ -23,6 +23,7 @@ from service.usecases.exports import Exports
 from service.usecases.files import Files
 from service.usecases.imports import Imports
 from service.usecases.keys import Keys
+from service.usecases.limits import Limits
 from service.usecases.messages import Messages
 from service.usecases.models import Models
 from service.usecases.search import Search
@@ -40,6 +41,7 @@ class Services:
 
     users: Users
     keys: Keys
+    limits: Limits
     imports: Imports
     exports: Exports
     conversations: Conversations

@@ -35,6 +35,7 @@ TAGS = {
     "models": "Which models can be asked, what they take and what they cost; registered and changed by admins.",
     "users": "Accounts. `me` stands for the caller's own.",
     "keys": "The secrets that callers hold. A key gives no more than it has.",
+    "limits": "Budgets and limits of all together, of a user and of a key, and what is used of them.",
     "conversations": "Trees of messages with an active branch.",
     "messages": "The nodes of conversations, without asking a model.",
     "search": "Ranked full text search over one's messages.",

@@ -3,16 +3,16 @@
 On Postgres the functions of migrations/versions/2026_11_26_holds.py count and hold; `limits_sqlite` says the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import Connection, and_, delete, func, insert, literal, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.limit_tables import holds, limits
+from service.db.limit_tables import BUDGETS, RATES, holds, limits
 from service.db.recordset import upsert
-from service.db.tables import completions, ledger_entries
+from service.db.tables import completions, keys, ledger_entries
 from service.db.types import later, now
 from service.domain.quotas import MINUTE, Allowance, read_allowances
 from service.repositories import limits_sqlite
@@ -34,7 +34,8 @@ class Verdict(NamedTuple):
 async def any_limits(connection: AsyncConnection, user_id: int, key_id: int | None) -> bool:
     """Whether a turn falls under a limit."""
     names = [("all", 0), ("key", key_id or 0), ("user", user_id)]
-    query = select(limits.c.scope).where(tuple_(limits.c.scope, limits.c.subject_id).in_(names)).limit(1)
+    some = or_(*(limits.c[name].is_not(None) for name in (*BUDGETS, *RATES)))
+    query = select(limits.c.scope).where(tuple_(limits.c.scope, limits.c.subject_id).in_(names), some).limit(1)
     return (await connection.execute(query)).first() is not None
 
 
@@ -64,9 +65,26 @@ async def put_limits(
     await connection.execute(statement.on_conflict_do_update(index_elements=["scope", "subject_id"], set_=values))
 
 
-async def drop_limits(connection: AsyncConnection, scope: str, subject_ids: Sequence[int]) -> None:
-    """Take all limits of a kind's subjects away."""
-    await connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.subject_id.in_(subject_ids)))
+async def drop_limits(connection: AsyncConnection, scope: str, subject_id: int) -> None:
+    """Take all limits of a user, of a key or of all (0) away."""
+    await connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.subject_id == subject_id))
+
+
+async def drop_all_of(connection: AsyncConnection, user_id: int) -> None:
+    """Take the limits of a user and of the user's keys away."""
+    own = select(keys.c.id).where(keys.c.user_id == user_id)
+    await connection.execute(delete(limits).where(limits.c.scope == "key", limits.c.subject_id.in_(own)))
+    await drop_limits(connection, "user", user_id)
+
+
+async def hand_on(connection: AsyncConnection, key_id: int, heir_id: int) -> None:
+    """Give the limits of a key to the one that takes its place as well."""
+    values = [limits.c[name] for name in (*BUDGETS, *RATES)]
+    mine = select(limits.c.scope, literal(heir_id), *values).where(
+        limits.c.scope == "key", limits.c.subject_id == key_id
+    )
+    names = ["scope", "subject_id", *BUDGETS, *RATES]
+    await connection.execute(insert(limits).from_select(names, mine))
 
 
 async def find_relief(connection: AsyncConnection, allowance: Allowance, need: int) -> timedelta | None:

@@ -20,6 +20,7 @@ from service.db.tables import (
 )
 from service.db.types import now
 from service.domain.paging import Ask, Page
+from service.repositories.limits import drop_all_of
 from service.repositories.paging import Pager, Sort
 
 UNIQUE = ("username_key", "email_key", "external_id")
@@ -119,6 +120,7 @@ async def erase_user(connection: AsyncConnection, user_id: int) -> dict[str, int
     for name, table in {**ERASED, "ledger_entries": ledger_entries}.items():
         query = select(func.count()).select_from(table).where(table.c.user_id == user_id)
         counts[name] = (await connection.execute(query)).scalar_one()
+    await drop_all_of(connection, user_id)
     await connection.execute(delete(users).where(users.c.id == user_id))
     return counts
 

@@ -17,6 +17,7 @@ from service.domain.paging import Ask, Page
 from service.domain.recent import Recent
 from service.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unprocessable
 from service.repositories import keys as rows
+from service.repositories.limits import drop_limits, hand_on
 from service.repositories.paging import Pager
 from service.turns.claims import Claims
 
@@ -157,6 +158,7 @@ class Keys:
             await rows.add_key(connection, self._row(user_id, token.text, new_id, draft))
             ends = min(until, old.expires_at) if old.expires_at else until
             await rows.edit_key(connection, user_id, key_id, {"rotated_to": new_id, "expires_at": ends})
+            await hand_on(connection, key_id, new_id)
             if overlap_seconds == 0:
                 await rows.revoke_key(connection, user_id, key_id)
             return NewKey(await self._read(connection, user_id, new_id), token.text)
@@ -171,6 +173,7 @@ class Keys:
         async def work(connection: AsyncConnection) -> None:
             if not await rows.revoke_key(connection, user_id, key_id):
                 raise _not_found(key_id)
+            await drop_limits(connection, "key", key_id)
 
         await self._database.atomically(work)
         self.forget()

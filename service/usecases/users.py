@@ -186,10 +186,6 @@ class Users:
         self._standings.clear()
         return changed
 
-    async def limit(self, scope: str, subject_id: int, *, values: Mapping[str, int | None]) -> None:
-        """Set budgets and limits of a user, of a key, or of all (0) together; None takes one away."""
-        await self._database.atomically(lambda one: put_limits(one, scope, subject_id, values=values))
-
     async def erase(self, user_id: int) -> Receipt:
         """Erase a user with all that they own; the ledger stays. Raises NotFound, Conflict for the last admin."""
 

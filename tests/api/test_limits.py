@@ -1,10 +1,14 @@
 """Budgets and limits over HTTP: an admin sets them, and who is over them gets a 429 that says until when."""
 
+from decimal import Decimal
+
 import pytest
 from llmock.pytest_plugin import LLMock
+from sqlalchemy import text
 
+from service.db.engine import Database
 from tests.api.steps import OPENAI, ask_anew, call
-from tests.conftest import People
+from tests.conftest import People, Running
 
 pytestmark = pytest.mark.usefixtures("llmock")
 ASK = {"model": OPENAI, "messages": [{"role": "user", "content": "Hello?"}]}
@@ -70,6 +74,77 @@ async def test_an_empty_budget_lets_free_models_pass(people: People) -> None:
     refused = await people.owner.post("/chat/completions", json=ASK)
     assert (refused.status_code, refused.json()["quota"]["limit"]) == (429, "0")
     await ask_anew(people.owner, "Free?", model="small", max_tokens=20)
+
+
+NOTHING = {
+    "budgets": {"day": None, "week": None, "month": None},
+    "limits": {"requests_per_minute": None, "tokens_per_minute": None, "streams": None},
+}
+
+
+async def test_reading_what_is_left(people: People) -> None:
+    path = f"/users/{people.owner_id}/limits"
+    assert await call(people.owner, "GET", "/users/me/limits", expect=200) == NOTHING
+    body = {"limits": {"requests_per_minute": 5, "tokens_per_minute": 9000, "streams": 2}, "budgets": {"week": "1.5"}}
+    made = await call(people.admin, "PATCH", path, body, expect=200)
+    assert made["limits"]["streams"] == {"limit": 2, "used": 0, "held": 0, "remaining": 2, "resets_in": None}
+    answer = await ask_anew(people.owner, "One?")
+    found = await call(people.owner, "GET", path, expect=200)
+    assert found["limits"]["requests_per_minute"] | {"resets_in": 0} == {
+        "limit": 5, "used": 1, "held": 0, "remaining": 4, "resets_in": 0,
+    }  # fmt: skip
+    assert 1 <= found["limits"]["requests_per_minute"]["resets_in"] <= 60
+    used = answer["usage"]["input_tokens"] + answer["usage"]["output_tokens"]
+    assert (found["limits"]["tokens_per_minute"]["used"], found["limits"]["tokens_per_minute"]["held"]) == (used, 0)
+    week = found["budgets"]["week"]
+    assert (week["limit"], week["used"], week["held"]) == ("1.5", answer["cost_usd"], "0")
+    assert Decimal(week["remaining"]) == Decimal("1.5") - Decimal(answer["cost_usd"])
+    assert 1 <= week["resets_in"] <= 7 * 86_400
+    assert found["budgets"]["day"] is None
+    await call(people.admin, "DELETE", path, expect=204)
+    await call(people.admin, "DELETE", path, expect=204)
+    assert await call(people.owner, "GET", path, expect=200) == NOTHING
+
+
+async def test_a_keys_limits_go_to_its_heir_and_end_with_it(people: People) -> None:
+    spare = await call(people.owner, "POST", "/users/me/keys", {"name": "spare"}, expect=201)
+    path = f"/users/{people.owner_id}/keys/{spare['id']}/limits"
+    await call(people.admin, "PATCH", path, {"limits": {"requests_per_minute": 0}}, expect=200)
+    holder = {"Authorization": f"Bearer {spare['key']}"}
+    refused = await people.owner.post("/chat/completions", json=ASK, headers=holder)
+    assert (refused.status_code, refused.json()["quota"]["scope"]) == (429, "key")
+    await ask_anew(people.owner, "With another key?")
+    heir = await call(people.owner, "POST", f"/users/me/keys/{spare['id']}/rotate", {"overlap_seconds": 60}, expect=201)
+    heirs = f"/users/{people.owner_id}/keys/{heir['id']}/limits"
+    assert (await call(people.owner, "GET", heirs, expect=200))["limits"]["requests_per_minute"]["limit"] == 0
+    await call(people.owner, "DELETE", f"/users/me/keys/{heir['id']}", expect=204)
+    assert await call(people.owner, "GET", heirs, expect=200) == NOTHING
+    assert (await call(people.owner, "GET", path, expect=200)) != NOTHING
+    await call(people.admin, "GET", f"/users/{people.other_id}/keys/{spare['id']}/limits", expect=404)
+    await call(people.admin, "PATCH", f"/users/{people.other_id}/keys/{spare['id']}/limits", {}, expect=404)
+
+
+async def test_limits_of_nobody(people: People) -> None:
+    for path in (f"/users/{2**53 - 1}/limits", f"/users/{people.owner_id}/keys/{2**53 - 1}/limits"):
+        await call(people.admin, "GET", path, expect=404)
+        await call(people.admin, "PATCH", path, {"limits": {"streams": 1}}, expect=404)
+        await call(people.admin, "DELETE", path, expect=404)
+    await call(people.admin, "PATCH", f"/users/{people.owner_id}/limits", {"limits": {"hour": 1}}, expect=422)
+    await call(people.admin, "PATCH", "/limits", {"role": "admin"}, expect=422)
+
+
+async def test_with_a_user_go_their_limits(people: People, running_service: Running) -> None:
+    key = await call(people.owner, "POST", "/users/me/keys", {"name": "spare"}, expect=201)
+    for path in ("/limits", f"/keys/{key['id']}/limits"):
+        path = f"/users/{people.owner_id}{path}"
+        await call(people.admin, "PATCH", path, {"limits": {"streams": 1}}, expect=200)
+    await call(people.admin, "DELETE", f"/users/{people.owner_id}", expect=200)
+    database = Database(running_service.database_url)
+    async with database.reading() as connection:
+        query = text("SELECT scope FROM limits WHERE (scope, subject_id) IN (('user', :user), ('key', :key))")
+        found = (await connection.execute(query, {"user": people.owner_id, "key": key["id"]})).all()
+    await database.close()
+    assert found == []
 
 
 @pytest.mark.parametrize(

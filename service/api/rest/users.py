@@ -76,6 +76,7 @@ async def patch_user(body: UserPatch, owner: PathOwner, use: Use) -> UserOut:
         owner, role=body.role, disabled=body.disabled, tags=body.tags, limits=body.allowance()
     )
     use.keys.forget()
+    use.engine.limits.forget()
     return UserOut.model_validate(changed)
 
 

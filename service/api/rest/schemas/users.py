@@ -1,14 +1,13 @@
 """The shapes of users."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.body import Body
 from service.api.rest.schemas.conversations import Tag
-from service.domain.meters import to_nano
+from service.api.rest.schemas.limits import AllowanceIn
 
 # Words of printable characters with single spaces between them.
 NAME = r"^[^\s\x00-\x1f\x7f]+( [^\s\x00-\x1f\x7f]+)*$"
@@ -66,27 +65,7 @@ class UserPut(Body):
     settings: SettingsIn = SettingsIn()
 
 
-Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=9)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-class BudgetsIn(Body):
-    """Dollars in UTC's day, week from Monday and month. What is left out stays, null takes a budget away."""
-
-    day: Dollars | None = None
-    week: Dollars | None = None
-    month: Dollars | None = None
-
-
-class LimitsIn(Body):
-    """What is left out stays, null takes a limit away."""
-
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    streams: Count | None = Field(None, description="Turns at once.")
-
-
-class UserPatch(Body):
+class UserPatch(AllowanceIn):
     """What only an admin may change; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"role": "admin", "disabled": False}})
@@ -94,15 +73,6 @@ class UserPatch(Body):
     role: Role | None = None
     tags: Tags | None = None
     disabled: bool | None = None
-    budgets: BudgetsIn = BudgetsIn()
-    limits: LimitsIn = LimitsIn()
-
-    def allowance(self) -> dict[str, int | None]:
-        """The limits to be set, as the database names them."""
-        money = {f"{name}_nano": value for name, value in self.budgets.model_dump(exclude_unset=True).items()}
-        rates = self.limits.model_dump(exclude_unset=True)
-        nanos = {name: None if value is None else to_nano(value) for name, value in money.items()}
-        return nanos | {name.replace("_per_minute", "_minute"): value for name, value in rates.items()}
 
 
 class SettingsOut(BaseModel):
