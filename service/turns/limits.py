@@ -38,7 +38,7 @@ class Limits:
         self._known: Recent[tuple[int, int | None], bool] = Recent(REMEMBERED_SECONDS, REMEMBERED)
 
     async def hold(self, turn: Turn, expected: int = 0) -> Row | None:
-        """The hold to be verdict with a turn's begin; None where no limit is there. Raises DatabaseUnavailable.
+        """The hold to be taken with a turn's begin; None where no limit is there. Raises DatabaseUnavailable.
 
         It is for the dearest that the turn may become, its fallbacks included. `expected` tokens are yet to come to its
         prompt.

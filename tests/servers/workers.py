@@ -21,7 +21,8 @@ OTHER = "other"
 
 
 def settings(provider: Provider) -> dict[str, str]:
-    """A priced model, another one that it can fall back to, and a third whose window is small."""
+    """A priced model, another one that it can fall back to, a third whose window is small; one that costs nothing, and
+    one of which nobody knows what it costs."""
     served = {"base_url": provider.base_url}
     priced = {"input_price": "1", "output_price": "1"}
     models = [
@@ -29,6 +30,8 @@ def settings(provider: Provider) -> dict[str, str]:
         {"id": OTHER, "provider": "spare", **priced},
         {"id": "backed", "provider": "slow", "fallbacks": [OTHER], **priced},
         {"id": "narrow", "provider": "spare", "max_tokens": 60, "max_output_tokens": 20, **priced},
+        {"id": "free", "provider": "slow", "input_price": "0", "output_price": "0"},
+        {"id": "unpriced", "provider": "slow"},
     ]
     return {
         "EVERTURN_PROVIDERS": json.dumps([{"name": "slow", **served}, {"name": "spare", **served}]),
