@@ -28,7 +28,7 @@ class Call:
     """A request that came: when, and whether the caller left before the end of its answer."""
 
     model: str
-    messages: list[tuple[str, str]]
+    messages: list[tuple[str, Any]]
     at: float
     left: bool = False
 
@@ -114,7 +114,7 @@ class Provider:
         body = json.loads(await reader.readexactly(length))
         messages = [(one["role"], one["content"]) for one in body["messages"]]
         call = Call(body["model"], messages, time.monotonic())
-        question = messages[-1][1] if messages else ""
+        question = _text(messages[-1][1]) if messages else ""
         plan = self._plans.get(question) or Plan(question)
         self.calls.append(call)
         plan.calls.append(call)
@@ -157,6 +157,13 @@ def provider() -> Iterator[Provider]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def _text(content: Any) -> str:
+    """What is asked, less the images that are shown with it."""
+    if isinstance(content, str):
+        return content
+    return next((str(part["text"]) for part in content if part["type"] == "text"), "")
 
 
 async def _stream(writer: asyncio.StreamWriter, plan: Plan, gone: "asyncio.Future[Any]") -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -52,6 +53,7 @@ class Pair:
     provider: Provider
     database_url: str
     admin_key: str
+    folder: Path
 
     @property
     def services(self) -> tuple[Service, Service]:

@@ -29,13 +29,14 @@ def pair(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pair]:
     with make_database(request.param) as url, ExitStack() as stack:
-        environment = bare_environment(url) | workers.settings(recorder)
+        files = tmp_path_factory.mktemp("files")
+        environment = bare_environment(url) | workers.settings(recorder) | {"EVERTURN_FILES_DIR": str(files)}
         one, two = (Service(environment, tmp_path_factory.mktemp(name)) for name in ("one", "two"))
         for service in (one, two):
             stack.callback(service.kill)
         with ThreadPoolExecutor() as pool:
             list(pool.map(Service.start, (one, two)))
-        yield Pair(one, two, recorder, url, admin_key_for(url))
+        yield Pair(one, two, recorder, url, admin_key_for(url), files)
 
 
 @pytest.fixture
