@@ -59,6 +59,15 @@ def test_what_an_answering_provider_says_does_not_open_it(breaker: Breaker, kind
     assert breaker.state == "closed"
 
 
+def test_an_image_that_cannot_be_read_says_nothing_about_the_provider(breaker: Breaker) -> None:
+    kinds: tuple[FailureKind, ...] = ("overloaded", "unreadable", "overloaded", "unreadable", "overloaded")
+    states: list[State] = []
+    for kind in kinds:
+        fail(breaker, kind)
+        states.append(breaker.state)
+    assert states == ["closed"] * 4 + ["open"]
+
+
 async def test_one_trial_is_let_through_and_closes_it(breaker: Breaker) -> None:
     for _ in range(3):
         fail(breaker)
