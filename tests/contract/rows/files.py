@@ -1,9 +1,13 @@
 """Files."""
 
+import hashlib
+
 from tests.api.steps import call
 from tests.contract.desk import Desk, checks
+from tests.pictures import png
 
 TEXT = b"Remember the milk."
+PNG = png()
 
 
 @checks("PUT /files/{path}", "GET /files/{path}", "HEAD /files/{path}", "DELETE /files/{path}")
@@ -22,6 +26,12 @@ async def keep_file(desk: Desk) -> None:
         assert (await desk.owner.put(f"/files/{path}", content=TEXT)).status_code in (400, 404, 422)
     assert (await desk.owner.delete("/files/notes/milk.txt")).status_code == 204
     assert (await desk.owner.get("/files/notes/milk.txt")).status_code == 404
+    # Messages refer to files.
+    await desk.owner.put("/files/milk.png", content=PNG, headers={"content-type": "image/png"})
+    said = {"role": "user", "content": [{"type": "image", "file": "milk.png"}]}
+    shown = await call(desk.owner, "POST", "/chat", said, expect=201)
+    assert shown["received"]["content"][0]["sha256"] == hashlib.sha256(PNG).hexdigest()
+    assert (await desk.owner.delete("/files/milk.png")).status_code == 204
     # Left for those who ask without a key.
     await desk.owner.put("/files/notes/milk.txt", content=TEXT)
 
