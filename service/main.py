@@ -56,6 +56,7 @@ from service.usecases.catalog import Catalog
 from service.usecases.comparisons import Comparisons
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
+from service.usecases.erasures import Erasures
 from service.usecases.exports import Exports
 from service.usecases.files import Files, Quota
 from service.usecases.folding import Folding
@@ -105,6 +106,7 @@ class Core:
     claims: Claims
     store: Store
     users: Users
+    erasures: Erasures
     keys: Keys
     files: Files
     images: Images
@@ -198,12 +200,15 @@ def build_core(settings: Settings) -> Core:
     cursors = Cursors(derive(pepper, "cursors"))
     pager, claims = Pager(cursors), Claims(database)
     store = Store(settings.files_dir or settings.data_dir / "files", spare_bytes=settings.spare_disk_bytes)
-    users = Users(database, ids, pager, claims=claims, store=store)
+    users = Users(database, ids, pager, claims=claims)
+    erasures = Erasures(database, store, users.forget)
     keys = Keys(database, ids, pager, claims=claims, pepper=pepper)
     imports = Imports(database, ids, settings.data_dir, most_bytes=settings.max_import_bytes)
     files = Files(database, pager, store, quota=Quota(settings.user_file_bytes, settings.user_files))
     images = Images(database, store, claims, files.keep)
-    return Core(database, ids, cursors, pager, claims, store, users, keys, files, images, imports, Exports(database))
+    return Core(
+        database, ids, cursors, pager, claims, store, users, erasures, keys, files, images, imports, Exports(database)
+    )
 
 
 def database_url(settings: Settings) -> str:
@@ -217,6 +222,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
     turns = Turns(core.database, registry, engine, claims, images)
     return Services(
         users=core.users,
+        erasures=core.erasures,
         keys=core.keys,
         limits=Limits(core.database, engine.limits.forget),
         imports=core.imports,

@@ -19,6 +19,7 @@ from service.usecases.catalog import Catalog
 from service.usecases.comparisons import Comparisons
 from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
+from service.usecases.erasures import Erasures
 from service.usecases.exports import Exports
 from service.usecases.files import Files
 from service.usecases.imports import Imports
@@ -40,6 +41,7 @@ class Services:
     """The use cases of one worker, at `app.state.services` once it has started."""
 
     users: Users
+    erasures: Erasures
     keys: Keys
     limits: Limits
     imports: Imports

@@ -10,22 +10,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.db.failures import is_confused, is_rollback, translated
 from service.domain.words import fold
-from service.errors import DatabaseFull, DatabaseUnavailable
+from service.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-# SQLSTATE classes that say "not now" rather than "not so": connection, resources, operator intervention, I/O.
-UNAVAILABLE_STATES = ("08", "53", "57", "58")
-# Primary result codes: busy, locked, I/O error, cannot open.
-SQLITE_UNAVAILABLE = (5, 6, 10, 14)
-# disk_full. The write-ahead log's index that cannot grow (SQLITE_IOERR_SHMSIZE) means the same as SQLITE_FULL.
-FULL_STATE = "53100"
-SQLITE_FULL = (13, 4874)
 WRITES = "everturn_writes"
 # The journal's statements find every row by its primary key. Left to itself the planner would plan them anew each time,
 # or keep a plan from when the tables were small.
@@ -39,6 +32,7 @@ ROLLBACK_TRIES = 6
 # A server that does not answer for so long is taken for gone; what was sent to it is sent again.
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 20
+LOG_MILLISECONDS = 200
 SQLITE_CONNECT = {"timeout": 30, "check_same_thread": False}
 
 Result = TypeVar("Result")
@@ -60,7 +54,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection whose changes are thrown away. Raises DatabaseUnavailable."""
-        with _translated():
+        with translated():
             async with self.engine.connect() as connection, _guarded(connection):
                 yield connection
 
@@ -72,7 +66,7 @@ class Database:
         processes by BEGIN IMMEDIATE and the busy timeout.
         """
         async with self._writer or nullcontext():
-            with _translated():
+            with translated():
                 async with self.engine.connect() as connection, _guarded(connection):
                     await connection.execution_options(**{WRITES: True})
                     await connection.begin()
@@ -99,7 +93,7 @@ class Database:
     async def statement(self) -> AsyncIterator[AsyncConnection]:
         """The journal's connection to Postgres, where a statement commits itself: no BEGIN, no COMMIT."""
         assert self._journal, "for Postgres"
-        with _translated():
+        with translated():
             async with self._journal.connect() as connection, _guarded(connection):
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -108,8 +102,16 @@ class Database:
         assert self._writer, "for SQLite"
         assert self._thread, "for SQLite"
         async with self._writer:
-            with _translated():
+            with translated():
                 return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.run, work)
+
+    async def empty_log(self) -> bool:
+        """Have SQLite move its log into the file and cut it off; False where a reader stands in the way."""
+        assert self._writer, "for SQLite"
+        assert self._thread, "for SQLite"
+        async with self._writer:
+            with translated():
+                return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.empty_log)
 
     async def ping(self) -> None:
         """One round trip. Raises DatabaseUnavailable."""
@@ -140,6 +142,18 @@ class _WriterThread:
             result = work(connection)
             connection.commit()
             return result
+
+    def empty_log(self) -> bool:
+        raw = self._engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            # Writers wait meanwhile: a reader is not waited for long.
+            cursor.execute(f"PRAGMA busy_timeout = {LOG_MILLISECONDS}")
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            cursor.execute(f"PRAGMA busy_timeout = {SQLITE_CONNECT['timeout'] * 1000}")
+            return not busy
+        finally:
+            raw.close()
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -211,6 +225,8 @@ def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
             "journal_mode = WAL",
             "foreign_keys = ON",
             f"synchronous = {synchronous}",
+            # What is deleted is overwritten: not every SQLite is built so.
+            "secure_delete = ON",
             "cache_size = -16000",
         ):
             cursor.execute(f"PRAGMA {pragma}")
@@ -238,57 +254,6 @@ async def _guarded(connection: AsyncConnection) -> AsyncIterator[None]:
         await connection.invalidate()
         raise
     except DBAPIError as error:
-        if _is_confused(error):
+        if is_confused(error):
             await connection.invalidate()
         raise
-
-
-class _translated:  # noqa: N801  # a with-block, written as a class because it stands on the hot path
-    """Turns "the database is away" into DatabaseUnavailable, of which a full one is a kind; other errors pass."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is None:
-            return
-        if _is_full(error):
-            log.warning("database full")
-            raise DatabaseFull("The database has no room; nothing of this was stored.") from error
-        if _is_outage(error):
-            log.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
-            raise DatabaseUnavailable from error
-
-
-def is_rollback(error: BaseException) -> bool:
-    """A deadlock or a serialization failure: nothing is wrong with the work, it only has to be done again."""
-    return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("40")
-
-
-def _is_full(error: BaseException) -> bool:
-    if not isinstance(error, DBAPIError):
-        return False
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None:
-        return code in SQLITE_FULL or code & 0xFF in SQLITE_FULL
-    return getattr(error.orig, "sqlstate", None) == FULL_STATE
-
-
-def _is_outage(error: BaseException) -> bool:
-    if isinstance(error, PoolTimeout | OSError):
-        return True
-    if not isinstance(error, DBAPIError):
-        return False
-    if _is_confused(error):
-        return True
-    if state := getattr(error.orig, "sqlstate", None):
-        return str(state).startswith(UNAVAILABLE_STATES)
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in SQLITE_UNAVAILABLE
-    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-
-
-def _is_confused(error: DBAPIError) -> bool:
-    """asyncpg lost track of what its connection is doing, as it does when that is cut at a bad moment."""
-    return type(getattr(error.orig, "__cause__", None)).__name__ == "InternalClientError"

@@ -70,11 +70,12 @@ async def drop_limits(connection: AsyncConnection, scope: str, subject_id: int) 
     await connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.subject_id == subject_id))
 
 
-async def drop_all_of(connection: AsyncConnection, user_id: int) -> None:
-    """Take the limits of a user and of the user's keys away."""
+async def drop_all_of(connection: AsyncConnection, user_id: int) -> int:
+    """Take the limits of a user and of the user's keys away; of how many there were."""
     own = select(keys.c.id).where(keys.c.user_id == user_id)
-    await connection.execute(delete(limits).where(limits.c.scope == "key", limits.c.subject_id.in_(own)))
-    await drop_limits(connection, "user", user_id)
+    key = and_(limits.c.scope == "key", limits.c.subject_id.in_(own))
+    user = and_(limits.c.scope == "user", limits.c.subject_id == user_id)
+    return (await connection.execute(delete(limits).where(or_(key, user)))).rowcount
 
 
 async def hand_on(connection: AsyncConnection, key_id: int, heir_id: int) -> None:

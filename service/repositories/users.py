@@ -3,36 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.file_tables import files
-from service.db.tables import (
-    attempts,
-    completions,
-    conversations,
-    events,
-    keys,
-    ledger_entries,
-    messages,
-    user_tags,
-    users,
-)
+from service.db.all_tables import metadata
+from service.db.tables import ledger_entries, user_tags, users
 from service.db.types import now
 from service.domain.paging import Ask, Page
 from service.repositories.limits import drop_all_of
 from service.repositories.paging import Pager, Sort
 
+SEARCHED = text("SELECT count(*) FROM search_documents WHERE user_id = :user_id")
 UNIQUE = ("username_key", "email_key", "external_id")
-ERASED = {
-    "conversations": conversations,
-    "messages": messages,
-    "completions": completions,
-    "attempts": attempts,
-    "events": events,
-    "keys": keys,
-    "files": files,
-}
+# What belongs to a user goes with the user's row, by foreign keys.
+OWNED = [table for table in metadata.sorted_tables if "user_id" in table.c and table.foreign_keys]
 
 
 async def find_user(connection: AsyncConnection, user_id: int) -> Row[Any] | None:
@@ -115,12 +99,13 @@ async def lock_admins(connection: AsyncConnection) -> list[int]:
 
 
 async def erase_user(connection: AsyncConnection, user_id: int) -> dict[str, int]:
-    """Delete a user and all that they own; how many rows of each kind went, and how many ledger entries stay."""
+    """Delete a user and all that they own; how many rows of each table went, and how many ledger entries stay."""
     counts: dict[str, int] = {}
-    for name, table in {**ERASED, "ledger_entries": ledger_entries}.items():
+    for table in (*OWNED, ledger_entries):
         query = select(func.count()).select_from(table).where(table.c.user_id == user_id)
-        counts[name] = (await connection.execute(query)).scalar_one()
-    await drop_all_of(connection, user_id)
+        counts[table.name] = (await connection.execute(query)).scalar_one()
+    counts["limits"] = await drop_all_of(connection, user_id)
+    counts["search_documents"] = (await connection.execute(SEARCHED, {"user_id": user_id})).scalar_one()
     await connection.execute(delete(users).where(users.c.id == user_id))
     return counts
 

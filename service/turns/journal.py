@@ -10,7 +10,8 @@ from itertools import count
 from pydantic_core import to_json
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from service.db.engine import Database, is_rollback
+from service.db.engine import Database
+from service.db.failures import is_rollback
 from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns

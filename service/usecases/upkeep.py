@@ -1,4 +1,4 @@
-"""Upkeep of the files: what a crash, an erasure or a deleted message leaves behind is found and removed."""
+"""Upkeep of files and database: what a crash, an erasure or a deleted message leaves behind is found and removed."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.store import NAME, Blob, Store
 from service.db.engine import Database
+from service.db.scrub import scrub
 from service.domain.tasks import end
 from service.errors import EverturnError
 from service.repositories import files as rows
@@ -19,6 +20,8 @@ from service.repositories import files as rows
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 3600.0
+SCRUB_EVERY_SECONDS = 30.0
+SCRUB_SECONDS = 20.0
 # An upload's file gets its name at most some seconds before its row is committed, and is written to all the time.
 GRACE_SECONDS = 3600.0
 FIRST_SECONDS = 60.0
@@ -43,13 +46,15 @@ class Upkeep:
         self._store = store
         self._grace = grace_seconds
         self._looked_until = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._watch(), name="upkeep")
+        self._tasks = [asyncio.create_task(self._watch(), name="upkeep")]
+        if self._database.dialect == "sqlite":
+            self._tasks.append(asyncio.create_task(self._scrub(), name="scrub"))
 
     async def stop(self) -> None:
-        await end(self._task)
+        await end(*self._tasks)
 
     async def sweep(self) -> Swept:
         """Raises DatabaseUnavailable, Unavailable; what was found until then is removed."""
@@ -73,6 +78,15 @@ class Upkeep:
             except (EverturnError, DBAPIError) as error:
                 log.warning("the files could not be swept: %s", type(error).__name__)
             await asyncio.sleep(EVERY_SECONDS)
+
+    async def _scrub(self) -> None:
+        """Go on with what an erasure could not overwrite at once."""
+        while True:
+            await asyncio.sleep(random.uniform(SCRUB_EVERY_SECONDS / 2, SCRUB_EVERY_SECONDS))
+            try:
+                await scrub(self._database, SCRUB_SECONDS)
+            except (EverturnError, DBAPIError) as error:
+                log.warning("what was erased could not be overwritten: %s", type(error).__name__)
 
     async def _release(self) -> int:
         """Let go of blobs that nothing refers to any more."""

@@ -10,7 +10,6 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.blobs.store import Blob, Store
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.callers import Caller
@@ -19,7 +18,6 @@ from service.domain.paging import Ask, Page
 from service.domain.recent import Recent
 from service.errors import Conflict, Duplicate, Forbidden, NotFound, Unprocessable
 from service.repositories import users as rows
-from service.repositories.files import list_blobs
 from service.repositories.keys import revoke_service_keys
 from service.repositories.limits import put_limits
 from service.repositories.paging import Pager
@@ -62,15 +60,6 @@ class UserDraft:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What an erasure removed, and how many ledger entries stay, without the name."""
-
-    user_id: int
-    erased: dict[str, int]
-    kept: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class _Standing:
     """Whether somebody can be acted for."""
 
@@ -80,9 +69,8 @@ class _Standing:
 
 
 class Users:
-    def __init__(self, database: Database, ids: Ids, pager: Pager, *, claims: Claims, store: Store) -> None:
+    def __init__(self, database: Database, ids: Ids, pager: Pager, *, claims: Claims) -> None:
         self._claims = claims
-        self._store = store
         self._database = database
         self._ids = ids
         self._pager = pager
@@ -186,23 +174,9 @@ class Users:
         self._standings.clear()
         return changed
 
-    async def erase(self, user_id: int) -> Receipt:
-        """Erase a user with all that they own; the ledger stays. Raises NotFound, Conflict for the last admin."""
-
-        async def work(connection: AsyncConnection) -> tuple[dict[str, int], list[Blob]]:
-            if await rows.find_user(connection, user_id) is None:
-                raise not_found(user_id)
-            await self._keep_an_admin(connection, user_id)
-            found = [
-                Blob(row.user_id, row.sha256, row.token, row.size) for row in await list_blobs(connection, user_id)
-            ]
-            return await rows.erase_user(connection, user_id), found
-
-        counts, blobs = await self._database.atomically(work)
-        await self._store.remove(blobs)
+    def forget(self) -> None:
+        """Look again who somebody is."""
         self._standings.clear()
-        kept = {"ledger_entries": counts.pop("ledger_entries")}
-        return Receipt(user_id, counts, kept)
 
     async def act_for(self, caller: Caller, user: int | str) -> int:
         """The number of the user that a service or admin key names, by number or by external id.

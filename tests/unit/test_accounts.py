@@ -97,7 +97,7 @@ async def test_settings_are_changed_one_by_one(core: Core, admin: Caller) -> Non
 
 async def test_the_last_admin_stays(core: Core, admin: Caller) -> None:
     me = admin.user_id
-    for change in (core.users.erase(me), core.users.govern(me, role="user"), core.users.govern(me, disabled=True)):
+    for change in (core.erasures.erase(me), core.users.govern(me, role="user"), core.users.govern(me, disabled=True)):
         with pytest.raises(Conflict):
             await change
     second = await core.users.create(UserDraft("second", role="admin"))
@@ -110,7 +110,7 @@ async def test_the_last_admin_stays(core: Core, admin: Caller) -> None:
 async def test_an_erased_users_keys_stop(core: Core, database_url: str) -> None:
     user = await core.users.create(UserDraft("gone", tags=("x",)))
     made = await core.keys.create(user.id, KeyDraft(), None)
-    receipt = await core.users.erase(user.id)
+    receipt = await core.erasures.erase(user.id)
     assert (receipt.erased["keys"], receipt.kept) == (1, {"ledger_entries": 0})
     with pytest.raises(Unauthenticated):
         await elsewhere(database_url, made.token)

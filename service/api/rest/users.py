@@ -83,6 +83,6 @@ async def patch_user(body: UserPatch, owner: PathOwner, use: Use) -> UserOut:
 @router.delete("/{user_id}", summary="Erase a user", dependencies=WRITES, responses=responses(409))
 async def erase_user(owner: PathOwner, use: Use) -> ReceiptOut:
     """With keys, conversations, messages and completions. The ledger stays, with the user's number and no name."""
-    receipt = await use.users.erase(owner)
+    receipt = await use.erasures.erase(owner)
     use.keys.forget()
     return ReceiptOut.model_validate(receipt)

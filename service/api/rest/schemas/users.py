@@ -118,15 +118,24 @@ class UserOut(BaseModel):
 
 
 class ReceiptOut(BaseModel):
-    """What an erasure removed, by kind, and what it kept: ledger entries hold only the user's number."""
+    """What an erasure removed, by table, and what it kept: ledger entries hold only the user's number."""
 
     model_config = ConfigDict(
         from_attributes=True,
         json_schema_extra={
             "example": {
                 "user_id": 17,
-                "erased": {"conversations": 2, "messages": 9, "completions": 4, "attempts": 4, "events": 31, "keys": 1},
+                "erased": {
+                    "conversations": 2,
+                    "messages": 9,
+                    "search_documents": 9,
+                    "completions": 4,
+                    "attempts": 4,
+                    "events": 31,
+                    "keys": 1,
+                },
                 "kept": {"ledger_entries": 4},
+                "overwritten": True,
             }
         },
     )
@@ -134,3 +143,7 @@ class ReceiptOut(BaseModel):
     user_id: int
     erased: dict[str, int]
     kept: dict[str, int]
+    overwritten: bool = Field(
+        description="Nothing of it is left in the free space of the database's file. On SQLite it follows within "
+        "minutes where it could not be done at once; on Postgres it is up to VACUUM, and this is false."
+    )
