@@ -1,17 +1,16 @@
 """Files: a user's attachments, kept by the hash of their content, under a quota."""
 
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.blobs.arriving import Arriving, Expected, exceeded
 from service.blobs.store import Blob, Incoming, Reader, Store
 from service.db.engine import Database
 from service.domain.etags import Conditions, quote
@@ -34,6 +33,7 @@ from service.repositories.paging import Pager
 log = logging.getLogger(__name__)
 
 MOST_TRIES = 3
+T = TypeVar("T")
 ANYWAY = Conditions()
 
 
@@ -82,8 +82,7 @@ class Files:
         self._pager = pager
         self._store = store
         self._quota = quota
-        # What is on its way here and counts already, by user: what lies on the disk stays within the quota too.
-        self._arriving: Counter[int] = Counter()
+        self._arriving = Arriving(quota.bytes)
 
     async def put(self, user_id: int, draft: FileDraft, body: AsyncIterator[bytes]) -> Written:
         """Keep a content under a path, all of it or nothing; what the path named before is let go.
@@ -92,18 +91,27 @@ class Files:
         another content than announced, and whatever `body` raises.
         """
         room = await self._admit(user_id, draft)
-        with self._expect(user_id, draft.length, room) as expected:
+        with self._arriving.expect(user_id, draft.length, room=room) as expected:
             async with self._store.receive(user_id) as incoming:
                 blob = await _fill(incoming, draft, expected, body)
-            return await self._enter(blob, draft)
+            return await self._enter(blob, lambda connection: self._write(connection, blob, draft))
 
-    async def keep(self, user_id: int, image: ImagePart, data: bytes) -> Written:
-        """Have the image's path name its bytes. Raises as `put` does."""
+    async def keep(self, user_id: int, image: ImagePart, data: bytes, *, named: bool) -> None:
+        """Write an image's bytes; `named`: its path names them from now on. Otherwise they are kept as long as somebody
+        holds them. Raises as `put` does."""
 
         async def body() -> AsyncIterator[bytes]:
             yield data
 
-        return await self.put(user_id, FileDraft(image.file, image.media_type, len(data), ANYWAY), body())
+        draft = FileDraft(image.file, image.media_type, len(data), ANYWAY)
+        if named:
+            await self.put(user_id, draft, body())
+            return
+        room = await self._admit(user_id, draft)
+        with self._arriving.expect(user_id, len(data), room=room) as expected:
+            async with self._store.receive(user_id) as incoming:
+                blob = await _fill(incoming, draft, expected, body())
+            await self._enter(blob, lambda connection: self._write_unnamed(connection, blob))
 
     async def open(self, user_id: int, path: str) -> tuple[File, Reader]:
         """A file, and its content, to be closed. Raises NotFound, Unavailable."""
@@ -149,19 +157,10 @@ class Files:
             await self._store.check_space(draft.length)
         return self._quota.bytes - (usage.bytes if usage else 0) + (row.size if row else 0)
 
-    @contextmanager
-    def _expect(self, user_id: int, length: int | None, room: int) -> Iterator["_Expected"]:
-        expected = _Expected(self._arriving, user_id, self._quota.bytes, room)
+    async def _enter(self, blob: Blob, write: Callable[[AsyncConnection], Awaitable[tuple[T, list[Blob]]]]) -> T:
+        """Write the rows of a blob that is on the disk, and remove those that are not needed any more."""
         try:
-            expected.grow(length or 0)
-            yield expected
-        finally:
-            expected.end()
-
-    async def _enter(self, blob: Blob, draft: FileDraft) -> Written:
-        """Have the path name a blob that is on the disk."""
-        try:
-            written, gone = await self._database.atomically(lambda connection: self._write(connection, blob, draft))
+            written, gone = await self._database.atomically(write)
         except IntegrityError:
             await self._store.remove([blob])
             raise NotFound(f"There is no user {blob.user_id}.") from None
@@ -187,13 +186,22 @@ class Files:
         old = [] if before is None else await rows.release_blobs(connection, user_id, before.sha256)
         size, count = new - _total(old), int(before is None)
         if size > 0 and usage.bytes + size > self._quota.bytes:
-            raise _exceeded(self._quota.bytes)
+            raise exceeded(self._quota.bytes)
         if count and usage.files >= self._quota.files:
             raise QuotaExceeded(f"A user may have {self._quota.files} files.", facts={"quota_files": self._quota.files})
         await rows.add_usage(connection, user_id, size=size, count=count)
         after = await self._find(connection, user_id, draft.path)
         unused = [] if after.token == blob.token else [blob]
         return Written(_file(after), before is None), [*unused, *map(_blob, old)]
+
+    async def _write_unnamed(self, connection: AsyncConnection, blob: Blob) -> tuple[None, list[Blob]]:
+        usage = await rows.lock_usage(connection, blob.user_id)
+        size = await self._add(connection, blob)
+        if usage.bytes + size > self._quota.bytes:
+            raise exceeded(self._quota.bytes)
+        await rows.add_usage(connection, blob.user_id, size=size, count=0)
+        row = await rows.find_blob(connection, blob.user_id, blob.sha256)
+        return None, [] if row is not None and row.token == blob.token else [blob]
 
     async def _add(self, connection: AsyncConnection, blob: Blob) -> int:
         """Write the blob down unless its content is there already. → the bytes that are new."""
@@ -220,31 +228,7 @@ class Files:
         return row
 
 
-class _Expected:
-    """The bytes of one upload among those that arrive for its user."""
-
-    def __init__(self, arriving: Counter[int], user_id: int, quota: int, room: int) -> None:
-        self._arriving = arriving
-        self._user_id = user_id
-        self._quota = quota
-        self._room = room
-        self._size = 0
-
-    def grow(self, size: int) -> None:
-        """It has so many bytes at least. Raises QuotaExceeded."""
-        more = max(0, size - self._size)
-        if more and self._arriving[self._user_id] + more > self._room:
-            raise _exceeded(self._quota)
-        self._size += more
-        self._arriving[self._user_id] += more
-
-    def end(self) -> None:
-        self._arriving[self._user_id] -= self._size
-        if not self._arriving[self._user_id]:
-            del self._arriving[self._user_id]
-
-
-async def _fill(incoming: Incoming, draft: FileDraft, expected: _Expected, body: AsyncIterator[bytes]) -> Blob:
+async def _fill(incoming: Incoming, draft: FileDraft, expected: Expected, body: AsyncIterator[bytes]) -> Blob:
     head = b""
     async for data in body:
         if len(head) < HEAD_BYTES:
@@ -267,10 +251,6 @@ def _check_image(draft: FileDraft, head: bytes) -> None:
 def _check(conditions: Conditions, row: Row[Any] | None) -> None:
     if not conditions.allow_write(None if row is None else quote(row.sha256)):
         raise PreconditionFailed
-
-
-def _exceeded(quota: int) -> QuotaExceeded:
-    return QuotaExceeded(f"A user's files may take {quota} bytes; delete some first.", facts={"quota_bytes": quota})
 
 
 def _total(gone: list[Row[Any]]) -> int:
