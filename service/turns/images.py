@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from hashlib import sha256
+from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,12 +32,16 @@ NO_IMAGE = "is no image that models take: PNG, JPEG, GIF or WebP, as its type sa
 
 # The bytes of a user's image by their hash; None where the service does not have them any more.
 Fetch = Callable[[int, str], Awaitable[bytes | None]]
-# Has the path of a user's image name its bytes.
-Keep = Callable[[int, ImagePart, bytes], Awaitable[object]]
+
+
+class Keep(Protocol):
+    """Writes the bytes of a user's image; `named`: as the file of its path."""
+
+    async def __call__(self, user_id: int, image: ImagePart, data: bytes, *, named: bool) -> None: ...
 
 
 class Images:
-    """`keep` writes a file: an image that a caller sends along becomes one."""
+    """`keep` writes an image that a caller sends along."""
 
     def __init__(self, database: Database, store: Store, claims: Claims, keep: Keep) -> None:
         self._database = database
@@ -50,8 +55,9 @@ class Images:
         """The lines with their images looked up, written where they were sent along, and held for a while.
 
         What cannot become a message is refused before anything is written. A request that was carried out already is
-        not looked at. Raises NotFound for a file that is not the user's, Unprocessable, QuotaExceeded, StorageFull,
-        Unavailable, IdempotencyMismatch.
+        not looked at. What is sent along becomes a file, or is only held where nothing is to be `stored`. Raises
+        NotFound for a file that is not the user's, Unprocessable, QuotaExceeded, StorageFull, Unavailable,
+        IdempotencyMismatch.
         """
         wanted = [part for line in lines for part in line.parts if isinstance(part, FilePart | DataPart)]
         if not wanted or (claim and await self._claims.find(claim)):
@@ -64,7 +70,7 @@ class Images:
                 raise _too_large()
             for part, image in found.items():
                 if isinstance(part, DataPart):
-                    await self._write(user_id, image, part.data)
+                    await self._write(user_id, image, part.data, stored=stored)
             hashes = {image.sha256 for image in found.values()}
             if await self._hold(user_id, hashes, HELD_SECONDS if stored else UNSTORED_SECONDS):
                 return tuple(_settled(line, found) for line in lines)
@@ -117,12 +123,15 @@ class Images:
             raise Unavailable(f"The file {part.path} cannot be read now; send again.") from None
         return await _measure(part.path, row.content_type, data)
 
-    async def _write(self, user_id: int, image: ImagePart, data: bytes) -> None:
+    async def _write(self, user_id: int, image: ImagePart, data: bytes, *, stored: bool) -> None:
         """Write an image unless it is there: callers send the same one again and again."""
         async with self._database.reading() as connection:
-            row = await rows.find_file(connection, user_id, image.file)
+            if stored:
+                row = await rows.find_file(connection, user_id, image.file)
+            else:
+                row = await rows.find_blob(connection, user_id, image.sha256)
         if row is None or row.sha256 != image.sha256:
-            await self._keep(user_id, image, data)
+            await self._keep(user_id, image, data, named=stored)
 
     async def _hold(self, user_id: int, hashes: set[str], seconds: int) -> bool:
         async def work(connection: AsyncConnection) -> set[str]:

@@ -104,7 +104,7 @@ class Turns:
 
     async def _begin(self, request: Request) -> Accepted:
         model, place = await self._choose(request)
-        opening = self._opening(request, model, place, await self._fallbacks(request, model))
+        opening = self._opening(request, model, place, await self._fallbacks(request, model, place))
         live = await self._engine.begin(opening)
         if place and request.on_conflict == "interrupt":
             before = {row.completion_id for row in place.history if row.status == "in_progress"}
@@ -121,8 +121,7 @@ class Turns:
                 place = await self._find_place(connection, request)
             model_name = model_name or place.talk.model
         model = await self._model(model_name)
-        asked = request.lines or tuple(map(messages.line_of, place.history[-1:] if place else ()))
-        if refusal := refuse_blind(model, asked):
+        if refusal := refuse_blind(model, _asked(request, place)):
             raise refusal
         return model, place
 
@@ -232,17 +231,24 @@ class Turns:
             claim=request.claim,
         )
 
-    async def _fallbacks(self, request: Request, model: Model) -> tuple[Model, ...]:
-        """Raises UnknownModel for one that the caller names; those of the catalogue may be gone."""
+    async def _fallbacks(self, request: Request, model: Model, place: _Place | None) -> tuple[Model, ...]:
+        """Raises UnknownModel for one that the caller names; those of the catalogue may be gone. One that does not see
+        what is asked about is passed over."""
         if request.fallbacks is not None:
             found = [await self._registry.find_model(name) for name in request.fallbacks]
         else:
             found = [one for name in model.fallbacks if (one := self._registry.known_model(name))]
-        fit = (one for one in found if one.id != model.id and not refuse_blind(one, request.lines))
+        asked = _asked(request, place)
+        fit = (one for one in found if one.id != model.id and not refuse_blind(one, asked))
         return tuple(dict.fromkeys(fit))
 
     async def _model(self, name: str | None) -> Model:
         return await self._registry.find_model(name) if name else self._registry.default_model()
+
+
+def _asked(request: Request, place: _Place | None) -> tuple[Line, ...]:
+    """What is to be answered: what the caller says, or what was said last."""
+    return request.lines or tuple(map(messages.line_of, place.history[-1:] if place else ()))
 
 
 def _expected(prompt: Sequence[Line], place: _Place, model: Model) -> int:

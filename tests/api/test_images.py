@@ -212,3 +212,18 @@ async def test_a_request_that_is_sent_again_needs_no_file(people: People) -> Non
     assert [reply.json()["id"] for reply in first] == [reply.json()["id"] for reply in again]
     refused = await http.post("/chat", json=said, headers=keyed)
     assert refused.status_code == 404
+
+
+async def test_what_is_not_to_be_stored_becomes_no_file(people: People, llmock: LLMock, database: Database) -> None:
+    data = png()
+    llmock.fail(503, provider="openai")
+    for _ in range(2):
+        answer = await send(people.owner, TEXT, sent(data), store=False, fallbacks=[ANTHROPIC])
+        assert answer["message_id"] is None
+        assert len(asked(llmock)[0]) == 2
+    assert asked(llmock) == [[TEXT, wired(OPENAI, data)]]
+    assert (await call(people.owner, "GET", "/files", expect=200))["total"] == 0
+    assert await blobs(database, people.owner_id) == {hashlib.sha256(data).hexdigest()}
+    # As a file of the same content it is named, and then it stays.
+    await put(people.owner, "kept.png", data)
+    await call(people.owner, "POST", "/chat", {"role": "user", "content": [shown("kept.png")]}, expect=201)
