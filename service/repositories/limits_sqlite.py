@@ -12,7 +12,8 @@ STARTS = {
     "week": f"({SECONDS} - ({SECONDS} - 345600) % 604800)",
     "month": f"CAST(strftime('%s', {SECONDS}, 'unixepoch', 'start of month') AS INTEGER)",
 }
-OPEN = "FROM holds WHERE {h} AND settled_at IS NULL AND expires_at > l.clock"
+# Of the few that are open, whoever's they are: the others of the last minutes are many.
+OPEN = "FROM holds INDEXED BY ix_holds_open WHERE {h} AND settled_at IS NULL AND expires_at > l.clock"
 MINUTE = "{h} AND created_at > l.clock - 60000000"
 TOKENS = "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens"
 
@@ -63,18 +64,22 @@ WITH limited AS MATERIALIZED (
     SELECT {", ".join(f"{value} AS {name}" for name, value in _USED.items())} FROM counted AS l ORDER BY l.scope
 )"""
 READ = f"{_WITH} SELECT * FROM used"
-# One statement: every counter is checked, and then it is held. No row comes back where a limit is used up.
+_OVER = """requests + 1 > requests_minute OR running + 1 > streams OR tokens + held_tokens + :tokens > tokens_minute
+        OR (:nano > 0 AND (day + held_nano + :nano > day_nano OR week + held_nano + :nano > week_nano
+            OR month + held_nano + :nano > month_nano))"""
+# One statement: every counter is checked, and then it is held. No row comes back where a limit is used up. `used` is
+# read once: SQLite would add it all up again for each place that reads it.
 HOLD = text(f"""{_WITH}
 INSERT INTO holds (user_id, completion_id, key_id, nano, tokens, created_at, expires_at, allowances)
 SELECT :user_id, :completion_id, :key_id, :nano, :tokens,
-    {SQLITE_NOW}, {SQLITE_NOW} + CAST(:seconds * 1000000 AS INTEGER),
-    (SELECT json_group_array(json_object({", ".join(f"'{name}', {name}" for name in _USED)})) FROM used)
-WHERE EXISTS (SELECT 1 FROM holds WHERE user_id = :user_id AND completion_id = :completion_id)
-    OR NOT EXISTS (
-        SELECT 1 FROM used WHERE requests + 1 > requests_minute OR running + 1 > streams
-            OR tokens + held_tokens + :tokens > tokens_minute
-            OR (:nano > 0 AND (day + held_nano + :nano > day_nano OR week + held_nano + :nano > week_nano
-                OR month + held_nano + :nano > month_nano))
-    )
+    {SQLITE_NOW}, {SQLITE_NOW} + CAST(:seconds * 1000000 AS INTEGER), decided.allowances
+FROM (
+    SELECT json_group_array(json_object({", ".join(f"'{name}', {name}" for name in _USED)})) AS allowances,
+        coalesce(max({_OVER}), 0) AS refused
+    FROM used
+) AS decided
+WHERE NOT decided.refused OR EXISTS (
+    SELECT 1 FROM holds WHERE user_id = :user_id AND completion_id = :completion_id
+)
 ON CONFLICT (user_id, completion_id) DO UPDATE SET allowances = holds.allowances
 RETURNING allowances""")
