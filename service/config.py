@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -28,6 +28,13 @@ class ModelSettings(BaseModel):
     cache_read_price: Decimal | None = Field(None, ge=0)
     cache_write_price: Decimal | None = Field(None, ge=0)
     fallbacks: tuple[str, ...] = Field((), max_length=5)
+
+    @model_validator(mode="after")
+    def _falls_back_to_others(self) -> Self:
+        names = (self.id, *self.fallbacks)
+        if len(set(names)) < len(names):
+            raise ValueError("a model's fallbacks are other models, each named once")
+        return self
 
 
 class ProviderSettings(BaseModel):

@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, Integer, PrimaryKeyConstraint, String, Table, false
 
 from service.db.schema import metadata, moment
+from service.db.types import Json
 
 
 def _prices() -> list[Column[int]]:
@@ -25,6 +26,7 @@ models = Table(
     Column("tools", Boolean),
     Column("images", Boolean),
     Column("reasoning", Boolean),
+    Column("fallbacks", Json),
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("version", Integer, nullable=False, server_default="1"),
     moment("created_at"),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from service.domain.meters import Prices
 from service.providers.base import Model
 
+SAID = ("max_tokens", "max_output_tokens", "tools", "images", "reasoning", "fallbacks")
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -24,6 +26,7 @@ class Override:
     tools: bool | None = None
     images: bool | None = None
     reasoning: bool | None = None
+    fallbacks: tuple[str, ...] | None = None
     disabled: bool = False
 
 
@@ -74,7 +77,7 @@ def _upstream(model_id: str, provider: str, known: Model | None) -> str:
 
 
 def _changed(base: Model, over: Override) -> Model:
-    said = {name: getattr(over, name) for name in ("max_tokens", "max_output_tokens", "tools", "images", "reasoning")}
+    said = {name: getattr(over, name) for name in SAID}
     changes = {name: value for name, value in said.items() if value is not None}
     model = replace(base, id=over.id, source="database", **changes)
     if over.prices is None:

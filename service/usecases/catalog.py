@@ -33,6 +33,7 @@ class Entry:
     tools: bool | None
     images: bool | None
     reasoning: bool | None
+    fallbacks: tuple[str, ...]
     source: str
     disabled: bool = False
 
@@ -133,7 +134,8 @@ class Catalog:
 
     def _entry(self, model: Model, disabled: bool = False) -> Entry:
         prices = self._registry.prices(model, datetime.now(UTC))
-        same = ("provider", "max_tokens", "max_output_tokens", "streaming", "tools", "images", "reasoning", "source")
+        said = ("max_tokens", "max_output_tokens", "streaming", "tools", "images", "reasoning", "fallbacks")
+        same = ("provider", *said, "source")
         return Entry(
             id=model.id,
             name=model.id.rpartition("/")[2],

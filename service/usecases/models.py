@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 RESERVED = ("/config", "/completions")
 PRICES = dict(zip(rows.PRICES, Prices.__slots__, strict=True))
-SAID = ("provider", "upstream", "max_tokens", "max_output_tokens", "tools", "images", "reasoning")
+SAID = ("provider", "upstream", "max_tokens", "max_output_tokens", "tools", "images", "reasoning", "fallbacks")
 UNSAID = dict.fromkeys((*SAID, *PRICES, "price_version"))
 
 
@@ -74,6 +74,7 @@ class Models:
         self._check_provider(values)
         await self.refresh()
         await self._offer(model_id)
+        await self._check_fallbacks(model_id, values)
         made = {**UNSAID, **_columns(values), "disabled": False}
 
         async def work(connection: AsyncConnection) -> Registered:
@@ -93,11 +94,13 @@ class Models:
     async def edit(self, name: str, values: Mapping[str, Any]) -> str:
         """Change what `values` names of a model, wherever it is known from, and return its id.
 
-        None takes back what was said here. Raises UnknownModel, Unprocessable for an unknown provider.
+        None takes back what was said here. Raises UnknownModel, Unprocessable for an unknown provider and for
+        fallbacks that are unknown, the model itself or named twice.
         """
         self._check_provider(values)
         await self.refresh()
         model_id, base = await self._find(name)
+        await self._check_fallbacks(model_id, values)
         try:
             await self._change(model_id, base, values)
         except IntegrityError:
@@ -159,6 +162,23 @@ class Models:
             known = ", ".join(self._registry.provider_names()) or "none is configured"
             raise Unprocessable(f"Unknown provider; known: {known}.", loc=("body", "provider"))
 
+    async def _check_fallbacks(self, model_id: str, values: Mapping[str, Any]) -> None:
+        """Those of a fallback are not asked in turn: two models may be each other's."""
+        seen = {model_id}
+        for place, name in enumerate(values.get("fallbacks") or ()):
+            loc = ("body", "fallbacks", place)
+            try:
+                found = (await self._registry.find_model(name)).id
+            except UnknownModel:
+                # A model that is being registered falls back to itself by its name.
+                found = name
+                if name != model_id:
+                    raise Unprocessable(f"There is no model {name!r}.", loc=loc) from None
+            if found in seen:
+                what = "A model cannot be its own fallback." if found == model_id else f"{name!r} is named twice."
+                raise Unprocessable(what, loc=loc)
+            seen.add(found)
+
     async def _listen(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -184,6 +204,7 @@ def _nano(price: Decimal | None) -> int | None:
 
 def _override(row: Row[Any]) -> Override:
     said = {name: row._mapping[name] for name in SAID}
+    said["fallbacks"] = None if row.fallbacks is None else tuple(row.fallbacks)
     return Override(
         id=row.id, **said, prices=_prices(row), price_version=str(row.price_version or ""), disabled=row.disabled
     )

@@ -55,6 +55,52 @@ async def test_a_registered_model_is_shown_and_asked(people: People, llmock: LLM
     assert Decimal(answer["cost_usd"]) == answer["usage"]["output_tokens"]
 
 
+async def test_a_registered_model_falls_back(people: People, llmock: LLMock) -> None:
+    made = await register(people, fallbacks=[ANTHROPIC, "small"])
+    path = f"/models/{made['id']}"
+    assert made["fallbacks"] == [ANTHROPIC, "small"]
+    assert (await call(people.owner, "GET", f"{path}/config", expect=200))["fallbacks"] == [ANTHROPIC, "small"]
+    llmock.fail(500)
+    answer = await ask_anew(people.owner, "Hello?", model=made["id"])
+    assert answer["model"] == ANTHROPIC
+    # Those of the request come in place of the model's.
+    llmock.fail(500)
+    asked = {"model": made["id"], "messages": [{"role": "user", "content": "Hello?"}], "fallbacks": []}
+    await call(people.owner, "POST", "/chat/completions", asked, expect=503)
+    # One that was switched off is left out.
+    await call(people.admin, "PATCH", path, {"fallbacks": [spare := (await register(people))["id"]]}, expect=200)
+    await call(people.admin, "DELETE", f"/models/{spare}", expect=204)
+    llmock.fail(500)
+    await call(people.owner, "POST", "/chat/completions", {**asked, "fallbacks": None}, expect=503)
+    assert (await call(people.admin, "PATCH", path, {"fallbacks": None}, expect=200))["fallbacks"] == []
+
+
+async def test_models_may_be_each_others_fallback(people: People, llmock: LLMock) -> None:
+    one = await register(people)
+    other = await register(people, fallbacks=[one["id"]], upstream="other")
+    await call(people.admin, "PATCH", f"/models/{one['id']}", {"fallbacks": [other["id"]]}, expect=200)
+    llmock.fail(500, times=None)
+    asked = {"model": one["id"], "messages": [{"role": "user", "content": "Hello?"}]}
+    problem = await call(people.owner, "POST", "/chat/completions", asked, expect=503)
+    record = await call(people.owner, "GET", f"/completions/{problem['completion_id']}", expect=200)
+    assert [entry["model"] for entry in record["entries"]] == [one["id"], other["id"]]
+
+
+async def test_fallbacks_that_cannot_be(people: People) -> None:
+    made = await register(people)
+    path = f"/models/{made['id']}"
+    for fallbacks in (["nobody"], [made["id"]], [OPENAI, ANTHROPIC, OPENAI], [OPENAI, f"openai/{OPENAI}"]):
+        problem = await call(people.admin, "PATCH", path, {"fallbacks": fallbacks}, expect=422)
+        assert problem["detail"][0]["loc"] == ["body", "fallbacks", len(fallbacks) - 1]
+    wrongs: list[object] = [[""], [7], "small", {}, ["small"] * 6, ["x" * 201]]
+    for wrong in wrongs:
+        await call(people.admin, "PATCH", path, {"fallbacks": wrong}, expect=422)
+    new = unique()
+    body = {"id": new, "provider": "openai", "fallbacks": [new]}
+    await call(people.admin, "POST", "/models", body, expect=422)
+    assert (await call(people.owner, "GET", path, expect=200))["fallbacks"] == []
+
+
 async def test_a_new_price_does_not_touch_what_was_charged(people: People, llmock: LLMock) -> None:
     made = await register(people, prices={"input": 0, "output": 1})
     path = f"/models/{made['id']}"

@@ -12,6 +12,7 @@ from service.domain.meters import Prices
 ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+~-]*(/[A-Za-z0-9][A-Za-z0-9._:@+~-]*)*$"
 
 ModelId = Annotated[str, Field(min_length=1, max_length=200, pattern=ID)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 ProviderName = Annotated[str, Field(min_length=1, max_length=64)]
 Upstream = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -46,6 +47,9 @@ class ModelChanges(Body):
     tools: bool | None = None
     images: bool | None = None
     reasoning: bool | None = None
+    fallbacks: Annotated[list[ModelName], Field(max_length=5)] | None = Field(
+        None, description="the models to ask where this one does not answer, in this order"
+    )
 
     def values(self) -> dict[str, object]:
         """The fields that were sent."""
@@ -104,6 +108,7 @@ class ModelOut(BaseModel):
                 "tools": False,
                 "images": False,
                 "reasoning": False,
+                "fallbacks": [],
                 "source": "local",
                 "disabled": False,
             }
@@ -120,6 +125,7 @@ class ModelOut(BaseModel):
     tools: bool | None
     images: bool | None
     reasoning: bool | None
+    fallbacks: list[str] = Field(description="the models that are asked where this one does not answer")
     source: str = Field(description="who named it: `database`, `settings`, `genai-prices`, `discovered` or `local`")
     disabled: bool
 
