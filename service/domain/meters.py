@@ -4,7 +4,8 @@ from dataclasses import astuple, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import sha256
 
-NANO = Decimal(1_000_000_000)
+BILLION = 1_000_000_000
+NANO = Decimal(BILLION)
 MILLION = Decimal(1_000_000)
 
 
@@ -90,5 +91,6 @@ def to_dollars(nano: int | None) -> str | None:
     """Nano-dollars as an exact decimal string without an exponent: 1500 → "0.0000015"."""
     if nano is None:
         return None
-    text = format(Decimal(nano) / NANO, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, part = divmod(abs(nano), BILLION)
+    sign = "-" if nano < 0 else ""
+    return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"

@@ -32,6 +32,8 @@ BATCH = 1_000
 MICROSECOND = timedelta(microseconds=1)
 UTC_ZONE = ZoneInfo("UTC")
 NOTHING = (0,) * len(SUMS)
+# Sums as callers see them.
+TOLD = tuple("cost_usd" if name == "cost_nano" else name for name in SUMS)
 NARROWER = "ask for less time, larger buckets or fewer groups"
 
 
@@ -96,7 +98,7 @@ class Entry:
 
 def columns_of(ask: UsageAsk) -> list[str]:
     """What each of a report's lines has, in order."""
-    return ["start", "end", *_names(ask.groups), *(name for name in SUMS if name != "cost_nano"), "cost_usd"]
+    return ["start", "end", *_names(ask.groups), *TOLD]
 
 
 class Usage:
@@ -217,8 +219,7 @@ def _buckets(
     by_number, totals = _by_number(found), _by_number(whole)
     names = _names(groups)
     for number in range(len(plan.marks) - 1):
-        inside = by_number.get(number, []) if groups else []
-        parts = [dict(zip(names, row[1:], strict=False)) | _shown(row[-len(SUMS) :]) for row in inside]
+        parts = [_named(names, row) for row in by_number.get(number, [])] if groups else []
         yield plan.span(number) | _sum(totals.get(number, [])) | {"groups": parts}
 
 
@@ -232,8 +233,15 @@ def _names(groups: tuple[Group, ...]) -> list[str]:
 
 def _line(plan: _Plan, groups: tuple[Group, ...], number: int, row: Row[Any] | None) -> dict[str, Any]:
     names = _names(groups)
-    told = dict.fromkeys(names) if row is None else dict(zip(names, row[1:], strict=False))
-    return plan.span(number) | told | _shown(NOTHING if row is None else row[-len(SUMS) :])
+    told = dict.fromkeys(names) | _shown(NOTHING) if row is None else _named(names, row)
+    return plan.span(number) | told
+
+
+def _named(names: list[str], row: Row[Any]) -> dict[str, Any]:
+    """A row of `add_up`: what is shown of its groups, and its sums. Reports have thousands."""
+    told: dict[str, Any] = dict(zip((*names, *TOLD), row[1:], strict=True))
+    told["cost_usd"] = _cost(told)
+    return told
 
 
 def _sum(found: Sequence[Row[Any]]) -> dict[str, Any]:
@@ -241,11 +249,15 @@ def _sum(found: Sequence[Row[Any]]) -> dict[str, Any]:
 
 
 def _shown(sums: Sequence[int]) -> dict[str, Any]:
-    """Sums as callers see them. What has no price at all costs null, not 0."""
-    told: dict[str, Any] = dict(zip(SUMS, sums, strict=True))
-    cost = told.pop("cost_nano")
-    priced = not told["requests"] or told["unpriced"] < told["requests"]
-    return told | {"cost_usd": to_dollars(cost) if priced else None}
+    told: dict[str, Any] = dict(zip(TOLD, sums, strict=True))
+    told["cost_usd"] = _cost(told)
+    return told
+
+
+def _cost(told: dict[str, Any]) -> str | None:
+    """In dollars. What has no price at all costs null, not 0."""
+    requests = told["requests"]
+    return to_dollars(told["cost_usd"]) if not requests or told["unpriced"] < requests else None
 
 
 def _entry(row: Any) -> Entry:
