@@ -22,8 +22,8 @@ run: install ## install what is locked, migrate ./data and serve on 127.0.0.1:80
 migrate: install ## bring the database to the newest schema
 	@exec .venv/bin/everturn migrate $(ARGS)
 
-test: uv ## run the tests, on SQLite and on a Postgres that they bring themselves
-	$(RUN) pytest $(ARGS)
+test: uv ## run the tests, on SQLite and on Postgres servers that they bring themselves
+	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: uv ## lint, types, floors and ceilings
 	$(RUN) ruff check .

@@ -37,6 +37,8 @@ EDGE = (
     *(f"tests/api/test_{noun}.py" for noun in ("attacks", "bad_input", "file_attacks", "keys", "lists", "matrix")),
     *(f"tests/api/test_{noun}.py" for noun in ("model_changes", "models", "once", "prompts", "service_keys", "users")),
 )
+# Their tests start and kill processes, and wait: a run of several processes is over sooner where they come first.
+LONG = tuple(f"tests/{name}" for name in ("torture/", "crash/", "workers/", "outages/", "files/", "unit/test_cli.py"))
 NO_CALLSPEC = SimpleNamespace(params={})
 PEPPER = "a pepper for tests, long enough to pass"
 
@@ -44,6 +46,7 @@ PEPPER = "a pepper for tests, long enough to pass"
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the edge decides is asked of a service on Postgres each time, and on SQLite with the slow tests."""
+    items.sort(key=lambda item: not item.location[0].startswith(LONG))
     for item in items:
         if item.location[0].startswith(EDGE) and "sqlite" in getattr(item, "callspec", NO_CALLSPEC).params.values():
             item.add_marker(pytest.mark.slow)

@@ -41,6 +41,8 @@ class Provider:
     def __init__(self) -> None:
         self.calls: list[Asked] = []
         self.over = threading.Event()
+        self.most_at_once = 0
+        self._at_once = 0
         self._lock = threading.Lock()
         self._server = _Server(self)
 
@@ -68,6 +70,18 @@ class Provider:
             call, before = Asked(messages), len(self.calls_of(messages[-1]["content"]))
             self.calls.append(call)
             return call, before
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a call is answered."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -133,7 +147,7 @@ class _Wire(BaseHTTPRequestHandler):
         provider = self.server.provider
         call, before = provider.note(asked["messages"])
         plan = _plan(call.question, number=len(provider.calls), hangs=before == 0)
-        with suppress(OSError):  # the service is gone
+        with provider.answering(), suppress(OSError):  # the service is gone
             if asked.get("stream"):
                 self._stream(call, plan)
             else:

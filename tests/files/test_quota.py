@@ -77,6 +77,7 @@ async def overwrite(own: Shelf) -> None:
             assert {reply.status_code for reply in await asyncio.gather(*work)} <= {200, 201, 204, 404, 413}
 
 
+@pytest.mark.slow
 def test_several_workers_keep_one_truth(
     make_database: MakeDatabase, llmock_server: LLMockServer, tmp_path: Path
 ) -> None:

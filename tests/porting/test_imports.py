@@ -147,6 +147,7 @@ async def test_broken_trees_are_mended_and_reported(house: House) -> None:
     assert row.n == 2
 
 
+@pytest.mark.slow
 async def test_a_chain_of_a_hundred_thousand_is_stored(house: House) -> None:
     owner = await house.user()
     mapping: Shape = {

@@ -52,8 +52,9 @@ async def test_status_is_the_kind_that_the_sdks_say(
         ("0.5", 0.5, 0.5),
         ("-3", 0, 0),
         ("999999", 3600, 3600),
-        (formatdate(time.time() + 3000, usegmt=True), 2000, 3001),  # counted from the collection
-        (formatdate(time.time() - 90, usegmt=True), 0, 0),
+        # Counted from the collection.
+        pytest.param(formatdate(time.time() + 3000, usegmt=True), 2000, 3001, id="a date to come"),
+        pytest.param(formatdate(time.time() - 90, usegmt=True), 0, 0, id="a date gone by"),
     ],
 )
 async def test_retry_after_is_read_and_bounded(
