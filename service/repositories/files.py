@@ -7,7 +7,7 @@ taken away from under somebody who is about to.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, exists, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.file_tables import blobs, file_usage, files, message_blobs
@@ -84,8 +84,9 @@ async def replace_blob(connection: AsyncConnection, user_id: int, sha256: str, t
 
 
 async def hold_blobs(connection: AsyncConnection, user_id: int, hashes: Collection[str], *, seconds: int) -> set[str]:
-    """Keep these for so long, whoever refers to them; → those that are there."""
-    held = update(blobs).where(blobs.c.user_id == user_id, blobs.c.sha256.in_(hashes)).values(held_until=later(seconds))
+    """Keep these for so long at least, whoever refers to them; → those that are there."""
+    longest = case((blobs.c.held_until > later(seconds), blobs.c.held_until), else_=later(seconds))
+    held = update(blobs).where(blobs.c.user_id == user_id, blobs.c.sha256.in_(hashes)).values(held_until=longest)
     return set((await connection.execute(held.returning(blobs.c.sha256))).scalars())
 
 

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.store import Blob, Store
@@ -86,7 +87,7 @@ class Images:
                 if row is None:
                     return None
                 try:
-                    return await self._store.read(Blob(row.user_id, row.sha256, row.token, row.size))
+                    return await self._store.read(_blob(row))
                 except FileNotFoundError:
                     # Written anew since it was looked up: look again.
                     continue
@@ -102,7 +103,7 @@ class Images:
         await rows.lock_usage(connection, user_id)
         gone = await rows.release_blobs(connection, user_id, *hashes)
         await rows.add_usage(connection, user_id, size=-sum(row.size for row in gone), count=0)
-        return [Blob(row.user_id, row.sha256, row.token, row.size) for row in gone]
+        return [_blob(row) for row in gone]
 
     async def remove(self, gone: list[Blob]) -> None:
         """Take released blobs off the disk."""
@@ -111,17 +112,20 @@ class Images:
     async def _look(self, user_id: int, part: FilePart | DataPart) -> ImagePart:
         if isinstance(part, DataPart):
             return await _measure(_path(part), part.media_type, part.data)
-        async with self._database.reading() as connection:
-            row = await rows.find_file(connection, user_id, part.path)
-        if row is None:
-            raise NotFound(f"There is no file {part.path}.")
-        if row.size > MOST_IMAGE_BYTES:
-            raise _too_large()
-        try:
-            data = await self._store.read(Blob(row.user_id, row.sha256, row.token, row.size))
-        except FileNotFoundError:
-            raise Unavailable(f"The file {part.path} cannot be read now; send again.") from None
-        return await _measure(part.path, row.content_type, data)
+        for _ in range(MOST_TRIES):
+            async with self._database.reading() as connection:
+                row = await rows.find_file(connection, user_id, part.path)
+            if row is None:
+                raise NotFound(f"There is no file {part.path}.")
+            if row.size > MOST_IMAGE_BYTES:
+                raise _too_large()
+            try:
+                data = await self._store.read(_blob(row))
+            except FileNotFoundError:
+                # Replaced or deleted since it was looked up: look again.
+                continue
+            return await _measure(part.path, row.content_type, data)
+        raise Unavailable(f"The content of the file {part.path} is missing on the service's disk.")
 
     async def _write(self, user_id: int, image: ImagePart, data: bytes, *, stored: bool) -> None:
         """Write an image unless it is there: callers send the same one again and again."""
@@ -165,6 +169,10 @@ def _examine(path: str, declared: str, data: bytes) -> ImagePart:
 def _path(part: DataPart) -> str:
     """Where an image is kept that was sent along: the same one always at the same path."""
     return f"pasted/{sha256(part.data).hexdigest()}.{part.media_type.rpartition('/')[2]}"
+
+
+def _blob(row: Row[Any]) -> Blob:
+    return Blob(row.user_id, row.sha256, row.token, row.size)
 
 
 def _settled(line: Line, found: dict[FilePart | DataPart, ImagePart]) -> Line:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.store import Blob
@@ -24,6 +25,8 @@ from service.repositories.forks import copy_messages
 from service.repositories.paging import Pager
 from service.turns.claims import Claims, Once
 from service.turns.images import Images
+
+CHANGED = "The conversation changed meanwhile; read it and send again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,11 @@ class Conversations:
             await self._copy(connection, talk, new_id, title=fork.title, last=last, places=places)
             return await self._read(connection, user_id, new_id)
 
-        return await self._claims.once(claim, work, kind=Conversation)
+        try:
+            return await self._claims.once(claim, work, kind=Conversation)
+        except IntegrityError:
+            # Messages went while they were copied, or the images that they show.
+            raise Conflict(CHANGED) from None
 
     async def _copy(
         self,
@@ -193,9 +200,10 @@ class Conversations:
         if any(one.status == "in_progress" for one in found):
             raise ConversationBusy("This branch is being answered: wait for the answer, or fork before it.")
         if len(found) != len(places):
-            raise Conflict("The conversation changed meanwhile; read it and send again.")
+            raise Conflict(CHANGED)
         copies = [{**to._asdict(), "original": one.id} for to, one in zip(places, found, strict=True)]
-        await copy_messages(connection, talk.user_id, new_id, places=copies)
+        if await copy_messages(connection, talk.user_id, new_id, places=copies) != len(copies):
+            raise Conflict(CHANGED)
 
     async def delete(self, user_id: int, conversation_id: int) -> None:
         """Delete it with its messages and completions; what they cost stays in the ledger. Raises NotFound."""

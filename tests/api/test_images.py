@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
 from llmock.pytest_plugin import LLMock
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from service.db import file_tables as tables
 from service.db.engine import Database
 from tests.api.images import TEXT, messages, put, send, sent, shown, wired
 from tests.api.steps import ANTHROPIC, OPENAI, WIRES, ask, call, start_talk
@@ -224,6 +226,8 @@ async def test_what_is_not_to_be_stored_becomes_no_file(people: People, llmock: 
     assert asked(llmock) == [[TEXT, wired(OPENAI, data)]]
     assert (await call(people.owner, "GET", "/files", expect=200))["total"] == 0
     assert await blobs(database, people.owner_id) == {hashlib.sha256(data).hexdigest()}
-    # As a file of the same content it is named, and then it stays.
-    await put(people.owner, "kept.png", data)
-    await call(people.owner, "POST", "/chat", {"role": "user", "content": [shown("kept.png")]}, expect=201)
+    # A message that shows the same does not shorten the time that it is held.
+    await call(people.owner, "POST", "/chat", {"role": "user", "content": [sent(data)]}, expect=201)
+    async with database.reading() as connection:
+        held = select(tables.blobs.c.held_until).where(tables.blobs.c.user_id == people.owner_id)
+        assert (await connection.execute(held)).scalar_one() > datetime.now(UTC) + timedelta(hours=2)

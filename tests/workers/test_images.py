@@ -76,7 +76,7 @@ async def test_an_image_that_cannot_be_read_fails_the_turn_and_not_the_provider(
     moved = file.rename(two.pair.folder / "aside")
     again = about(plan, shown(f"pasted/{row.sha256}.png"))
     refused = await two.here.post("/chat/completions", json=again)
-    assert (refused.status_code, "cannot be read" in refused.text) == (503, True)
+    assert (refused.status_code, "missing on the service's disk" in refused.text) == (503, True)
     [talk] = (await call(two.here, "GET", "/conversations", expect=200))["items"]
     for _ in range(2):
         reply = await two.here.post(f"/conversations/{talk['id']}/regenerate", json={})
