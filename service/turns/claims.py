@@ -41,6 +41,14 @@ class Claims:
             raise IdempotencyMismatch("This Idempotency-Key came with another request before; take a new one.")
         return found
 
+    async def done(self, claim: Claim | None, *, kind: type[Made]) -> Once[Made] | None:
+        """What an earlier request with this key made: for those that read what may be gone by now before they work.
+
+        Raises as `find` does, Conflict where its answer is not kept.
+        """
+        found = await self.find(claim) if claim else None
+        return Once(_revived(found, kind), replayed=True) if found else None
+
     async def once(
         self,
         claim: Claim | None,
@@ -56,8 +64,8 @@ class Claims:
         """
         if claim is None:
             return Once(await self._database.atomically(work))
-        if found := await self.find(claim):
-            return Once(_revived(found, kind), replayed=True)
+        if done := await self.done(claim, kind=kind):
+            return done
 
         async def claimed(connection: AsyncConnection) -> Made:
             made = await work(connection)
@@ -69,8 +77,8 @@ class Claims:
             return Once(await self._database.atomically(claimed))
         except (IntegrityError, Conflict):
             # Either the key was used meanwhile, or the work itself contradicts what is there.
-            if found := await self.find(claim):
-                return Once(_revived(found, kind), replayed=True)
+            if done := await self.done(claim, kind=kind):
+                return done
             raise
 
 

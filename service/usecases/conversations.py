@@ -154,6 +154,8 @@ class Conversations:
 
         Raises NotFound, ConversationBusy while that branch is being answered.
         """
+        if done := await self._claims.done(claim, kind=Conversation):
+            return done
         async with self._database.reading() as connection:
             talk = await self._talk(connection, user_id, conversation_id)
             last_id = fork.message_id or talk.active_leaf_id

@@ -176,3 +176,16 @@ async def test_a_turn_and_a_creation_do_not_share_a_key(people: People) -> None:
     other = {"Idempotency-Key": token_hex(8)}
     assert (await people.owner.post("/conversations", json={}, headers=other)).status_code == 201
     assert (await people.owner.post("/completions", json=body, headers=other)).status_code == 422
+
+
+async def test_a_fork_is_told_again_when_its_source_is_gone(people: People) -> None:
+    talk = (await start_talk(people.owner, "Hello?", "Hi!"))["id"]
+    named = {"Idempotency-Key": token_hex(8)}
+    made = await people.owner.post(f"/conversations/{talk}/fork", json={}, headers=named)
+    await call(people.owner, "DELETE", f"/conversations/{talk}", expect=204)
+    again = await people.owner.post(f"/conversations/{talk}/fork", json={}, headers=named)
+    assert (again.status_code, again.json()) == (201, made.json())
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = await people.owner.post(f"/conversations/{talk}/fork", json={"title": "Other"}, headers=named)
+    assert other.status_code == 422
+    assert (await people.owner.post(f"/conversations/{talk}/fork", json={})).status_code == 404
