@@ -94,6 +94,9 @@ class Settings(BaseSettings):
         description="Models or own prices, a JSON list of {id, provider, upstream, max_tokens, …_price, fallbacks}.",
     )
     default_model: str | None = Field(None, description="Model for requests that name none. Empty: the first one.")
+    title_model: str | None = Field(
+        None, description="Model that names conversations after their first answer. Empty: their first question does."
+    )
     local_model: Literal["auto", "on", "off"] = Field(
         "auto", description="The model on this machine. `auto`: when no other provider is configured."
     )

@@ -51,6 +51,7 @@ from service.turns.engine import Engine
 from service.turns.images import Images
 from service.turns.recovery import Recovery
 from service.turns.running import Retries
+from service.turns.titles import Titles
 from service.turns.watch import Watch
 from service.usecases.catalog import Catalog
 from service.usecases.comparisons import Comparisons
@@ -166,6 +167,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=lease)
     watch = Watch(core.database, engine.lives, recovery, lease_seconds=lease)
     folding, upkeep = Folding(core.database), Upkeep(core.database, core.store)
+    titles = Titles(core.database, engine, registry, settings.title_model)
     draining = Draining(engine, recovery, watch, grace=settings.drain_seconds)
     app.state.services = served = build_services(settings, core, registry, engine)
     try:
@@ -176,6 +178,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watch.start()
         folding.start()
         upkeep.start()
+        titles.start()
         draining.listen()
         # Full collections over what stays for good cost tens of milliseconds each.
         gc.collect()
@@ -184,6 +187,7 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     finally:
         await folding.stop()
         await upkeep.stop()
+        await titles.stop()
         await draining.run()
         draining.close()
         await served.models.stop()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.tables import attempts, completions, events, ledger_entries, messages
@@ -65,6 +65,20 @@ async def list_attempts(connection: AsyncConnection, user_id: int, completion_id
 async def list_entries(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Row[Any]]:
     where = (ledger_entries.c.user_id == user_id, ledger_entries.c.completion_id == completion_id)
     return list(await connection.execute(select(ledger_entries).where(*where).order_by(ledger_entries.c.id)))
+
+
+async def is_first_answer(connection: AsyncConnection, user_id: int, completion_id: int, conversation_id: int) -> bool:
+    """Whether a completion has ended, and no other one of its conversation has been answered before it."""
+    other, mine = completions.alias(), completions.c
+    before = tuple_(other.c.finished_at, other.c.id) < tuple_(mine.finished_at, mine.id)
+    answered = exists().where(
+        other.c.user_id == user_id,
+        other.c.conversation_id == conversation_id,
+        other.c.status.in_(("completed", "incomplete")),
+        before,
+    )
+    query = select(mine.id).where(mine.user_id == user_id, mine.id == completion_id, mine.finished_at.is_not(None))
+    return (await connection.execute(query.where(~answered))).first() is not None
 
 
 async def erase_text(connection: AsyncConnection, user_id: int, completion_id: int) -> bool:

@@ -74,6 +74,15 @@ async def edit_conversation(
     return result.rowcount > 0
 
 
+async def rename_untouched(
+    connection: AsyncConnection, user_id: int, conversation_id: int, before: str | None, values: dict[str, Any]
+) -> bool:
+    """Give a conversation another title (title, title_key) where it still has the one `before`."""
+    where = (conversations.c.user_id == user_id, conversations.c.id == conversation_id)
+    change = update(conversations).where(*where, conversations.c.title.is_not_distinct_from(before))
+    return (await connection.execute(change.values(**values, updated_at=now()))).rowcount > 0
+
+
 async def move_leaf(
     connection: AsyncConnection, user_id: int, conversation_id: int, *, leaf_id: int | None, added: int
 ) -> bool:

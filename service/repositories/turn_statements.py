@@ -48,7 +48,7 @@ from service.db.types import later, now
 
 Chosen = Callable[[FromClause], ColumnElement[bool]]
 CONVERSATION = ("user_id", "id", "title", "title_key", "system_prompt", "model", "active_leaf_id", "message_count")
-MOVED = ("user_id", "id", "model", "active_leaf_id", "message_count")
+MOVED = ("user_id", "id", "title", "title_key", "model", "active_leaf_id", "message_count")
 MESSAGE = (
     "user_id", "id", "conversation_id", "parent_id", "line_id", "depth",
     "role", "content", "parts", "status", "model", "completion_id", "metadata",
@@ -188,6 +188,9 @@ def _moved(dialect: str, chosen: Chosen) -> Update:
         .where(conversations.c.user_id == rows.c.user_id, conversations.c.id == rows.c.id, chosen(rows))
         .where(~exists().where(messages.c.user_id == rows.c.user_id, messages.c.id == rows.c.active_leaf_id))
         .values(
+            # One that has no title yet is named by its first turn.
+            title=func.coalesce(conversations.c.title, rows.c.title),
+            title_key=case((conversations.c.title.is_(None), rows.c.title_key), else_=conversations.c.title_key),
             active_leaf_id=rows.c.active_leaf_id,
             message_count=conversations.c.message_count + rows.c.message_count,
             model=func.coalesce(rows.c.model, conversations.c.model),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -61,6 +61,8 @@ class Engine:
         self._running: dict[asyncio.Task[None], Live] = {}
         self.limits = Limits(database, registry)
         self._released: list[turns.Row] = []
+        # Told of every turn that this worker has ended, once that is committed and shown.
+        self.answered: Callable[[Live], None] | None = None
         self._draining = False
         self._hurried = asyncio.Event()
 
@@ -229,6 +231,8 @@ class Engine:
             won = await self._journal.finish(closing.finish)
         if won:
             live.close(closing.finish.outcome, closing.error, closing.tail)
+            if self.answered:
+                self.answered(live)
         else:
             live.lose()
 

@@ -38,8 +38,9 @@ class Opening:
     """A turn to be accepted. Without a `branch` a new conversation is made, unless nothing is `stored`.
 
     `lines` are the caller's new messages, `prompt` all that the model is to read. Without lines the branch's last
-    message is answered, once more if it has an answer. A turn that `waits_for` another completion has no prompt yet,
-    but so many tokens are `expected` in it.
+    message is answered, once more if it has an answer. `title` is for a conversation without one. A turn that
+    `waits_for` another completion has no prompt yet, but so many tokens are `expected` in it. `purpose` says what the
+    service asks for by itself.
     """
 
     user_id: int
@@ -57,6 +58,7 @@ class Opening:
     waits_for: int | None = None
     expected: int = 0
     claim: Claim | None = None
+    purpose: str | None = None
 
 
 async def open_turn(opening: Opening, ids: Ids, worker: str) -> tuple[Turn, Begin]:
@@ -146,6 +148,7 @@ def _rows(opening: Opening, turn: Turn, places: list[Place], worker: str) -> Beg
         "stop": list(sampling.stop) or None,
         "seed": sampling.seed,
         "fallbacks": [model.id for model in opening.fallbacks] or None,
+        "purpose": opening.purpose,
     }
     completion: Row = {
         "user_id": turn.user_id,
@@ -181,13 +184,15 @@ def _conversation(opening: Opening, turn: Turn, added: int) -> tuple[Row | None,
     row: Row = {
         "user_id": turn.user_id,
         "id": turn.conversation_id,
+        "title": opening.title,
+        "title_key": title_key(opening.title),
         "model": turn.model.id,
         "active_leaf_id": turn.message_id,
         "message_count": added,
     }
     if opening.branch:
         return None, row
-    return {**row, "title": opening.title, "title_key": title_key(opening.title), "system_prompt": None}, None
+    return {**row, "system_prompt": None}, None
 
 
 def _messages(opening: Opening, turn: Turn, places: list[Place]) -> list[Row]:

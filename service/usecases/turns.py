@@ -209,7 +209,7 @@ class Turns:
         return row.parent_id, row
 
     def _opening(self, request: Request, model: Model, place: _Place | None, fallbacks: tuple[Model, ...]) -> Opening:
-        spoken = map(messages.line_of, place.history if place else ())
+        spoken = tuple(map(messages.line_of, place.history if place else ()))
         before = assemble(spoken, place.talk.system_prompt if place else None)
         prompt, notes = choose((*before, *request.lines), model, request.sampling.max_tokens)
         waits_for = place.waits_for if place else None
@@ -223,7 +223,7 @@ class Turns:
             streamed=request.streamed,
             stored=request.stored,
             branch=Branch(place.talk.id, place.position) if place else None,
-            title=title_of(request.lines),
+            title=title_of((*spoken, *request.lines)) if place is None or place.talk.title is None else None,
             warnings=() if waits_for else notes,
             fallbacks=fallbacks,
             waits_for=waits_for,
