@@ -1,9 +1,11 @@
 """Budgets and limits: held before a turn, settled by its end, right across workers, leaking nothing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
+from random import shuffle
 
 import pytest
 
@@ -11,7 +13,7 @@ from service.db.ids import Ids
 from service.domain.history import Line
 from service.domain.meters import Meters, Prices
 from service.domain.periods import period
-from service.errors import EverturnError, LimitExceeded
+from service.errors import DatabaseUnavailable, EverturnError, LimitExceeded
 from service.providers.base import Ending
 from service.repositories.limits import put_limits, sweep_holds
 from service.turns.engine import Engine
@@ -67,6 +69,54 @@ async def test_two_hundred_at_once_spend_no_dollar_more_than_the_budget_for_ten(
     # What is free passes an empty purse; another user has their own.
     assert isinstance(await send(house.engine, opening(model=FREE)), Live)
     assert isinstance(await send(house.engine, opening(user_id=2)), Live)
+
+
+async def test_many_users_fill_everybodys_limit_and_none_passes_their_own(house: House) -> None:
+    """Flushes of two workers lock the same limits, in whatever order their turns came."""
+    others = ", ".join(f"({number}, 'u{number}', 'u{number}')" for number in range(3, 21))
+    await house.write(f"INSERT INTO users (id, username, username_key) VALUES {others}")
+    await limit(house, "all", 0, requests_minute=50)
+    for user in range(1, 21):
+        await limit(house, "user", user, requests_minute=4)
+    other = Engine(house.database, Ids(house.database), house.registry, lease_seconds=30)
+    asked = [(n, user) for n in range(10) for user in range(1, 21)]
+    shuffle(asked)
+    sent = await asyncio.gather(*(send((house.engine, other)[n % 2], opening(user_id=user)) for n, user in asked))
+    begun = [one for one in sent if isinstance(one, Live)]
+    await asyncio.gather(*(live.finished.wait() for live in begun))
+    await other.drain(5)
+    assert len(begun) == 50
+    assert max(Counter(live.turn.user_id for live in begun).values()) <= 4
+    refused = {quota["scope"] for one in sent if isinstance(one, LimitExceeded) for quota in [facts(one)]}
+    assert refused == {"all", "user"}
+
+
+def facts(refused: LimitExceeded) -> dict[str, object]:
+    quota = refused.facts["quota"]
+    assert isinstance(quota, dict)
+    return quota
+
+
+async def test_a_begin_that_is_sent_again_holds_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to its commit was lost; the limit is full by then, with its own hold."""
+    await limit(house, requests_minute=1)
+    journal, tries = house.engine._journal, 0
+    commit = journal._commit
+
+    async def lose(work: object) -> object:
+        nonlocal tries
+        written = await commit(work)  # type: ignore[arg-type]  # whatever it is given
+        tries += 1
+        if tries == 1:
+            raise DatabaseUnavailable
+        return written
+
+    monkeypatch.setattr(journal, "_commit", lose)
+    live = await house.engine.begin(opening())
+    await live.finished.wait()
+    assert [(quota.limit, quota.left) for quota in live.quotas] == [(1, 0)]
+    assert len(await house.rows("SELECT 1 FROM holds WHERE settled_at IS NOT NULL")) == 1
+    assert isinstance(await send(house.engine, opening()), LimitExceeded)
 
 
 async def test_what_a_turn_does_not_use_is_given_back(house: House) -> None:
@@ -152,6 +202,31 @@ async def test_a_hold_is_put_off_while_its_turn_runs(house: House) -> None:
     async with house.database.transaction() as connection:
         await sweep_holds(connection)
     assert (await house.rows("SELECT settled_at IS NULL FROM holds")) == [(False,)]
+
+
+async def test_a_turn_whose_conversation_is_deleted_settles_what_it_held(house: House) -> None:
+    await limit(house, streams=1)
+    gate = asyncio.Event()
+    house.provider.script = ["Hi", gate, ENDING]
+    live = await house.engine.begin(opening())
+    await house.write("DELETE FROM conversations")
+    assert isinstance(await send(house.engine, opening()), LimitExceeded)
+    gate.set()
+    await live.finished.wait()
+    assert await house.rows("SELECT count(*) FROM ledger_entries") == [(1,)]
+    assert isinstance(await send(house.engine, opening()), Live)
+
+
+async def test_a_turn_that_waits_holds_for_the_prompt_that_it_will_have(house: House) -> None:
+    await limit(house, tokens_minute=2000)
+    gate = asyncio.Event()
+    house.provider.script = ["Hi", gate, ENDING]
+    first = await house.engine.begin(opening())
+    waiting = replace(opening(), prompt=(), waits_for=first.turn.completion_id, expected=1000)
+    refused = await send(house.engine, waiting)
+    assert isinstance(refused, LimitExceeded)
+    assert (await house.rows("SELECT tokens FROM holds")) == [(ANSWER + 6,)]
+    gate.set()
 
 
 async def test_a_turn_that_could_not_begin_gives_its_hold_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
