@@ -190,8 +190,12 @@ async def _rehydrated(call: Call) -> tuple[Call, tuple[str, ...]]:
     images = {image.sha256: image for line in call.messages for image in images_of(line.parts)}
     if not images or call.load is None:
         return call, ()
-    loaded = {sha256: await call.load(sha256) for sha256 in images}
-    pictures = {sha256: b64encode(data).decode() for sha256, data in loaded.items() if data is not None}
-    notes = [f"An image is not here any more and was left out: {image.file}" for image in images.values()]
-    gone = [note for note, data in zip(notes, loaded.values(), strict=True) if data is None]
-    return replace(call, pictures=pictures), tuple(gone)
+    pictures: dict[str, str] = {}
+    # One after the other: the loop turns between them, and only one is here twice.
+    for sha256 in images:
+        data = await call.load(sha256)
+        if data is not None:
+            pictures[sha256] = b64encode(data).decode()
+    gone = [image.file for sha256, image in images.items() if sha256 not in pictures]
+    notes = tuple(f"An image is not here any more and was left out: {file}" for file in gone)
+    return replace(call, pictures=pictures), notes
