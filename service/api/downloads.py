@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from secrets import token_hex
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
@@ -17,6 +18,13 @@ from service.errors import EverturnError, PreconditionFailed, RangeNotSatisfiabl
 from service.usecases.files import File
 
 CHUNK_BYTES = 256 * 1024
+BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "…"}}
+# What a route that sends content documents.
+CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The content.", "content": {"*/*": BINARY["application/octet-stream"]}},
+    206: {"description": "The ranges of it that were asked for."},
+    304: {"description": "The client has it already, says `If-None-Match`."},
+}
 
 
 def send_content(request: Request, file: File, reader: Reader) -> Response:

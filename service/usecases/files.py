@@ -16,7 +16,7 @@ from service.db.engine import Database
 from service.domain.etags import Conditions, quote
 from service.domain.media import HEAD_BYTES, contradicts
 from service.domain.paging import Ask, Page
-from service.domain.parts import ImagePart
+from service.domain.parts import ImagePart, images_of
 from service.errors import (
     BadRequest,
     EverturnError,
@@ -28,6 +28,7 @@ from service.errors import (
     Unprocessable,
 )
 from service.repositories import files as rows
+from service.repositories import messages
 from service.repositories.paging import Pager
 
 log = logging.getLogger(__name__)
@@ -115,16 +116,27 @@ class Files:
 
     async def open(self, user_id: int, path: str) -> tuple[File, Reader]:
         """A file, and its content, to be closed. Raises NotFound, Unavailable."""
-        for _ in range(MOST_TRIES):
-            async with self._database.reading() as connection:
-                row = await self._find(connection, user_id, path)
-            try:
-                return _file(row), await self._store.open(_blob(row))
-            except FileNotFoundError:
-                # Replaced or deleted since it was looked up: look again.
-                continue
-        log.error("a blob of user %s is missing on the disk", user_id)
-        raise Unavailable("The content of this file is missing on the service's disk.")
+
+        async def look(connection: AsyncConnection) -> tuple[File, Blob]:
+            row = await self._find(connection, user_id, path)
+            return _file(row), _blob(row)
+
+        return await self._open(look)
+
+    async def open_image(self, user_id: int, message_id: int, sha256: str) -> tuple[File, Reader]:
+        """An image of a message, whatever became of the file; to be closed. Raises NotFound, Unavailable."""
+
+        async def look(connection: AsyncConnection) -> tuple[File, Blob]:
+            message = await messages.find_message(connection, user_id, message_id)
+            shown = images_of(messages.line_of(message).parts) if message else []
+            image = next((one for one in shown if one.sha256 == sha256), None)
+            row = await rows.find_blob(connection, user_id, sha256) if image else None
+            if message is None or image is None or row is None:
+                raise NotFound("There is no such image in this message.")
+            at = message.created_at
+            return File(image.file, image.size, image.media_type, sha256, at, at), _blob(row)
+
+        return await self._open(look)
 
     async def delete(self, user_id: int, path: str, conditions: Conditions) -> None:
         """Raises NotFound, PreconditionFailed."""
@@ -146,6 +158,18 @@ class Files:
         async with self._database.reading() as connection:
             page = await rows.page_files(connection, self._pager, ask, user_id=user_id, prefix=prefix)
         return page.map(_file)
+
+    async def _open(self, look: Callable[[AsyncConnection], Awaitable[tuple[File, Blob]]]) -> tuple[File, Reader]:
+        for _ in range(MOST_TRIES):
+            async with self._database.reading() as connection:
+                file, blob = await look(connection)
+            try:
+                return file, await self._store.open(blob)
+            except FileNotFoundError:
+                # Replaced or deleted since it was looked up: look again.
+                continue
+        log.error("a blob of user %s is missing on the disk", blob.user_id)
+        raise Unavailable("The content of this file is missing on the service's disk.")
 
     async def _admit(self, user_id: int, draft: FileDraft) -> int:
         """Refuse early what would be refused in the end. → the bytes that the user may still send."""

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from service.db import file_tables as tables
 from service.db.engine import Database
 from tests.api.images import TEXT, messages, put, send, sent, shown, wired
-from tests.api.steps import ANTHROPIC, OPENAI, WIRES, ask, call, start_talk
+from tests.api.steps import ANTHROPIC, OPENAI, WIRES, Json, ask, call, start_talk
 from tests.conftest import People, Running
 from tests.pictures import data_url, gif, jpeg, png, webp
 
@@ -165,12 +165,34 @@ async def test_a_deleted_file_stays_with_its_message(people: People, llmock: LLM
     await ask(http, answer["conversation_id"], "Still there?")
     assert asked(llmock)[0] == [TEXT, wired(OPENAI, data)]
     fork = await call(http, "POST", f"/conversations/{answer['conversation_id']}/fork", {}, expect=201)
+    await check_reading(people, (await messages(http, fork["id"]))[0], data)
     name = hashlib.sha256(data).hexdigest()
     assert (await http.delete(f"/conversations/{answer['conversation_id']}")).status_code == 204
     assert name in await blobs(database, people.owner_id)
     question = (await messages(http, fork["id"]))[0]
     await call(http, "DELETE", f"/messages/{question['id']}", expect=200)
     assert name not in await blobs(database, people.owner_id)
+
+
+async def check_reading(people: People, message: Json, data: bytes) -> None:
+    """An image is read by its message: as a file is, by its owner alone, and nothing else is."""
+    name = hashlib.sha256(data).hexdigest()
+    path = f"/messages/{message['id']}/images"
+    whole = await people.owner.get(f"{path}/{name}")
+    assert (whole.status_code, whole.content, whole.headers["etag"]) == (200, data, f'"{name}"')
+    assert (whole.headers["content-type"], whole.headers["x-content-type-options"]) == ("image/png", "nosniff")
+    part = await people.owner.get(f"{path}/{name}", headers={"Range": "bytes=0-7"})
+    assert (part.status_code, part.content) == (206, data[:8])
+    known = await people.owner.get(f"{path}/{name}", headers={"If-None-Match": f'"{name}"'})
+    assert known.status_code == 304
+    for client, address, status in (
+        (people.other, f"{path}/{name}", 404),
+        (people.owner, f"{path}/{'0' * 64}", 404),
+        (people.owner, f"/messages/{message['id'] + 1}/images/{name}", 404),
+        (people.owner, f"{path}/{name.upper()}", 422),
+        (people.owner, f"{path}/..%2F{name}", 404),
+    ):
+        assert (await client.get(address)).status_code == status, address
 
 
 async def test_a_file_outlives_the_messages_that_show_it(people: People, database: Database) -> None:

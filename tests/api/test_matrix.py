@@ -10,6 +10,7 @@ from service.config import Settings
 from service.main import create_app
 from tests.api.steps import OPENAI, ask, call, start_talk
 from tests.conftest import People
+from tests.pictures import data_url, png
 
 
 class Row(NamedTuple):
@@ -105,6 +106,7 @@ EXPECTED: dict[str, Row] = {
     "POST /conversations/{conversation_id}/activate": owned(200, {"message_id": "{message_id}"}),
     "POST /conversations/{conversation_id}/regenerate": owned(201, {"model": OPENAI}),
     "GET /messages/{message_id}": owned(),
+    "GET /messages/{message_id}/images/{sha256}": owned(),
     "PATCH /messages/{message_id}": owned(200, {"content": "Better."}),
     "DELETE /messages/{message_id}": owned(),
     "POST /chat": owned(201, {"role": "user", "content": "Hello?", "conversation_id": "{conversation_id}"}),
@@ -216,10 +218,13 @@ async def things(client: httpx2.AsyncClient, user_id: int) -> dict[str, object]:
     key = await call(client, "POST", "/users/me/keys", {"name": "spare"}, expect=201)
     path = f"notes/{key['id']}.txt"
     assert (await client.put(f"/files/{path}", content=b"Remember the milk.")).status_code == 201
+    shown = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": data_url(png())}}]}
+    message = await call(client, "POST", f"/conversations/{talk['id']}/messages", shown, expect=201)
     return {
         "user_id": user_id,
         "conversation_id": talk["id"],
-        "message_id": answer["message_id"],
+        "message_id": message["id"],
+        "sha256": message["parts"][0]["sha256"],
         "completion_id": answer["completion_id"],
         "key_id": key["id"],
         "path:path": path,

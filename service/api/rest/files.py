@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service.api.body import StrictRoute
 from service.api.deps import Owner, Services, allow, services
-from service.api.downloads import send_content
+from service.api.downloads import BINARY, CONTENT, send_content
 from service.api.errors import responses
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.files import FileOut
@@ -23,12 +23,6 @@ router = APIRouter(tags=["files"], route_class=StrictRoute, responses=responses(
 READS = [Depends(allow("read"))]
 WRITES = [Depends(allow("write"))]
 Use = Annotated[Services, Depends(services)]
-BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "…"}}
-CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The content.", "content": {"*/*": BINARY["application/octet-stream"]}},
-    206: {"description": "The ranges of it that were asked for."},
-    304: {"description": "The client has it already, says `If-None-Match`."},
-}
 CREATED: dict[int | str, dict[str, Any]] = {201: {"description": "The path is new.", "model": FileOut}}
 
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service.api.body import StrictRoute
 from service.api.deps import Owner, PathOwner, Services, allow, services
+from service.api.downloads import CONTENT, send_content
 from service.api.errors import responses
 from service.api.idempotency import Claimed, mark
 from service.api.paging import PageOf, asked, paged
@@ -32,6 +33,7 @@ READS = [Depends(allow("read"))]
 WRITES = [Depends(allow("write"))]
 Use = Annotated[Services, Depends(services)]
 Asked = Annotated[Ask, Depends(asked())]
+Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="As the message's part says.")]
 Sort = Annotated[Literal["recent", "oldest"], Query()]
 
 
@@ -100,6 +102,18 @@ async def list_user_messages(
 async def get_message(message_id: IdPath, owner: Owner, use: Use) -> MessageOut:
     """One node of a conversation's tree."""
     return MessageOut.model_validate(await use.messages.get(owner, message_id))
+
+
+@router.get(
+    "/messages/{message_id}/images/{sha256}",
+    summary="Read an image of a message",
+    dependencies=READS,
+    response_class=Response,
+    responses=CONTENT | responses(412, 416),
+)
+async def get_image(request: Request, message_id: IdPath, sha256: Sha256, owner: Owner, use: Use) -> Response:
+    """Its content, also where the file that it came from is another one by now, or gone; in ranges, as files are."""
+    return send_content(request, *await use.files.open_image(owner, message_id, sha256))
 
 
 @router.patch("/messages/{message_id}", summary="Edit a message", dependencies=WRITES)
