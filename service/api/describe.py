@@ -64,6 +64,14 @@ FAILURES: dict[str, EverturnError] = {
     "507": StorageFull(),
 }
 
+QUOTAS = {
+    "RateLimit-Policy": ("The limits that the turn falls under.", '"user-requests";q=60;w=60'),
+    "RateLimit": ("What is left of each, for how many seconds.", '"user-requests";r=49;t=30'),
+    "RateLimit-Limit": ("The limit that is nearest to its end.", "60"),
+    "RateLimit-Remaining": ("What is left of that.", "49"),
+    "RateLimit-Reset": ("Seconds until there is more of it.", "30"),
+}
+
 
 def install(app: FastAPI) -> None:
     """Describe the app so from now on; the description is made when it is first asked for, in whatever thread."""
@@ -96,8 +104,21 @@ def _finish(schema: Schema) -> Schema:
             body.setdefault("example", example_of(body.get("schema", {}), schema))
         for status, reply in operation.get("responses", {}).items():
             _finish_reply(schema, status, reply)
+        if "429" in operation.get("responses", {}):
+            _add_limits(operation["responses"])
     _merge_twins(schema)
     return schema
+
+
+def _add_limits(replies: Schema) -> None:
+    """What an answer says of limits, where there are any."""
+    for status in {"200", "201", "429"} & set(replies):
+        replies[status]["headers"] = {name: _header(text, example) for name, (text, example) in QUOTAS.items()}
+    replies["429"]["headers"]["Retry-After"] = _header("Seconds until there is room in every limit.", "30")
+
+
+def _header(text: str, example: str) -> Schema:
+    return {"description": text, "schema": {"type": "string"}, "example": example}
 
 
 def _add_full(schema: Schema) -> None:

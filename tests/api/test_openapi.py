@@ -55,6 +55,10 @@ def test_each_operation_tells_all_that_a_caller_needs(path: str, method: str) ->
     for status, reply in replies.items():
         if status.startswith(("4", "5")):
             assert list(reply["content"]) == ["application/problem+json"], status
+    if "429" in replies:
+        told = [set(reply["headers"]) for status, reply in replies.items() if status in ("200", "201", "429")]
+        assert all({"RateLimit-Policy", "RateLimit"} <= names for names in told)
+        assert "Retry-After" in replies["429"]["headers"]
     if "{" in path:
         assert "404" in replies
     if "requestBody" in operation:
