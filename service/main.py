@@ -207,12 +207,11 @@ def build_core(settings: Settings) -> Core:
     users = Users(database, ids, pager, claims=claims)
     erasures = Erasures(database, store, users.forget)
     keys = Keys(database, ids, pager, claims=claims, pepper=pepper)
-    imports = Imports(database, ids, settings.data_dir, most_bytes=settings.max_import_bytes)
     files = Files(database, pager, store, quota=Quota(settings.user_file_bytes, settings.user_files))
     images = Images(database, store, claims, files.keep)
-    return Core(
-        database, ids, cursors, pager, claims, store, users, erasures, keys, files, images, imports, Exports(database)
-    )
+    imports = Imports(database, ids, settings.data_dir, bring=files.bring, most_bytes=settings.max_import_bytes)
+    exports = Exports(database, store)
+    return Core(database, ids, cursors, pager, claims, store, users, erasures, keys, files, images, imports, exports)
 
 
 def database_url(settings: Settings) -> str:

@@ -68,6 +68,13 @@ async def delete_file(connection: AsyncConnection, user_id: int, path: str) -> N
     await connection.execute(delete(files).where(files.c.user_id == user_id, files.c.path == path))
 
 
+async def list_files(connection: AsyncConnection, user_id: int, after: str, most: int) -> list[Row[Any]]:
+    """The next files by path."""
+    return list(
+        await connection.execute(_files(user_id).where(files.c.path > after).order_by(files.c.path).limit(most))
+    )
+
+
 async def find_blob(connection: AsyncConnection, user_id: int, sha256: str) -> Row[Any] | None:
     query = select(*BLOB).where(blobs.c.user_id == user_id, blobs.c.sha256 == sha256)
     return (await connection.execute(query)).first()

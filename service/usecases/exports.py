@@ -5,28 +5,34 @@ export began is in it, once; what is written meanwhile is in it or not.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.blobs.carrying import pieces_of
+from service.blobs.store import Blob, Store
 from service.db.engine import Database
 from service.domain.meters import to_dollars
-from service.domain.porting import chatgpt_lines, everturn
+from service.domain.porting import carried, chatgpt_lines, everturn
 from service.domain.porting.everturn import line, native_name
-from service.errors import NotFound
+from service.errors import NotFound, Unavailable
 from service.repositories import exports as rows
-from service.repositories import users
+from service.repositories import files, users
 from service.repositories.conversations import list_tags
 from service.repositories.exports import START, Mark, Record
 
 Format = Literal["ndjson", "chatgpt"]
 List = Callable[[AsyncConnection, int, int], Coroutine[Any, Any, list[Record]]]
+FILES_AT_ONCE = 100
+MOST_TRIES = 3
 HIDDEN = ("user_id", "cost_nano", "answered_at", "message_id", "conversation_id")
 
 
 class Exports:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: Store) -> None:
         self._database = database
+        self._store = store
 
     async def open(self, user_id: int, form: Format) -> AsyncGenerator[bytes]:
         """The lines, in pieces. Raises NotFound before the first one, DatabaseUnavailable at any of them."""
@@ -38,11 +44,16 @@ class Exports:
         return self._chatgpt(user_id) if form == "chatgpt" else self._ndjson(user, tags)
 
     async def _ndjson(self, user: Record, tags: list[str]) -> AsyncGenerator[bytes]:
-        counts = {"conversations": 0, "messages": 0}
+        counts = {"files": 0, "conversations": 0, "messages": 0}
         yield line("export", {"version": everturn.VERSION})
         yield line("user", {**_account(user), "tags": tags})
         async for key in self._each(rows.list_keys, user.id):
             yield line("key", key._asdict())
+        # Before the messages, whose images they may be.
+        async for row in self._named(user.id):
+            counts["files"] += 1
+            async for piece in self._file(row):
+                yield piece
         async for talk in self._each(rows.list_conversations, user.id):
             counts["conversations"] += 1
             yield line("conversation", await self._talk(talk))
@@ -52,6 +63,36 @@ class Exports:
         async for piece in self._account_of(user.id):
             yield piece
         yield line("end", counts)
+
+    async def _named(self, user_id: int) -> AsyncIterator[Record]:
+        after = ""
+        while True:
+            async with self._database.reading() as connection:
+                page = await files.list_files(connection, user_id, after, FILES_AT_ONCE)
+            for row in page:
+                yield row
+            if not page:
+                return
+            after = page[-1].path
+
+    async def _file(self, row: Record | None) -> AsyncIterator[bytes]:
+        """A file's line and its content; nothing where it was deleted meanwhile. Raises Unavailable."""
+        for _ in range(MOST_TRIES):
+            if row is None:
+                return
+            try:
+                reader = await self._store.open(Blob(row.user_id, row.sha256, row.token, row.size))
+            except FileNotFoundError:
+                # Replaced or deleted since it was looked up: look again.
+                async with self._database.reading() as connection:
+                    row = await files.find_file(connection, row.user_id, row.path)
+                continue
+            async with aclosing(pieces_of(reader, row.size)) as pieces:
+                yield line("file", carried.head_of(row))
+                async for piece in pieces:
+                    yield line("file_data", carried.data_of(piece))
+            return
+        raise Unavailable("The content of a file is missing on the service's disk.")
 
     async def _talk(self, talk: Record) -> dict[str, Any]:
         """A conversation's line. It names its active leaf as the messages' lines do."""

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.blobs.arriving import Arriving, Expected, exceeded
 from service.blobs.store import Blob, Incoming, Reader, Store
 from service.db.engine import Database
-from service.domain.etags import Conditions, quote
+from service.domain.etags import Conditions, Tags, quote
 from service.domain.media import HEAD_BYTES, contradicts
 from service.domain.paging import Ask, Page
 from service.domain.parts import ImagePart, images_of
+from service.domain.porting.carried import IMPORTED, TAKEN, UNCHANGED, Brought, FileHead
 from service.errors import (
     BadRequest,
     EverturnError,
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 MOST_TRIES = 3
 T = TypeVar("T")
-ANYWAY = Conditions()
+ANYWAY, NEW = Conditions(), Conditions(none_match=Tags(any=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,15 @@ class Files:
             async with self._store.receive(user_id) as incoming:
                 blob = await _fill(incoming, draft, expected, body())
             await self._enter(blob, lambda connection: self._write_unnamed(connection, blob))
+
+    async def bring(self, user_id: int, head: FileHead, body: AsyncIterator[bytes]) -> Brought:
+        """Keep a file that an import carries, unless its path names one. Raises as `put`."""
+        try:
+            await self.put(user_id, FileDraft(head.path, head.content_type, head.size, NEW, head.sha256), body)
+            return IMPORTED
+        except PreconditionFailed:
+            async with self._database.reading() as connection:
+                return UNCHANGED if (await self._find(connection, user_id, head.path)).sha256 == head.sha256 else TAKEN
 
     async def open(self, user_id: int, path: str) -> tuple[File, Reader]:
         """A file, and its content, to be closed. Raises NotFound, Unavailable."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,20 +13,24 @@ from typing import Any, BinaryIO, Literal
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.blobs.carrying import Pulled, content_of
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.history import Line
 from service.domain.parts import to_json
+from service.domain.porting.carried import Brought, FileData, FileHead
 from service.domain.porting.everturn import SOURCE, native_number
-from service.domain.porting.reading import Item, Lines, read_upload
+from service.domain.porting.reading import Found, Lines, Told, read_upload
 from service.domain.porting.talks import Talk
 from service.domain.porting.trees import Order, Stood, leads_to, place_all, untangle
 from service.domain.titles import title_key, title_of
-from service.errors import BodyTooLarge, as_full
+from service.errors import BodyTooLarge, EverturnError, StorageFull, Unavailable, as_full
 from service.repositories import conversations
 from service.repositories import imports as rows
 
 Result = Literal["imported", "updated", "unchanged", "skipped", "failed"]
+# Keeps a file where there is none at its path; what came of it, and why.
+Bring = Callable[[int, FileHead, AsyncIterator[bytes]], Awaitable[Brought]]
 BLOCK = 1 << 20
 AT_ONCE = 2
 TRIES = 3
@@ -62,7 +66,8 @@ class Summary:
 
 
 class Imports:
-    def __init__(self, database: Database, ids: Ids, folder: Path, *, most_bytes: int) -> None:
+    def __init__(self, database: Database, ids: Ids, folder: Path, *, bring: Bring, most_bytes: int) -> None:
+        self._bring = bring
         self._database = database
         self._ids = ids
         self._folder = folder
@@ -101,15 +106,15 @@ class Imports:
         Cut off in the middle, it leaves whole conversations; a second run changes nothing about those.
         Raises DatabaseUnavailable.
         """
-        counts: Counter[str] = Counter()
-        left_out: Counter[str] = Counter()
-        repaired: Counter[str] = Counter()
+        counts, left_out, repaired = Counter[str](), Counter[str](), Counter[str]()
         added = 0
         with upload:
             async with self._turn:
-                items = read_upload(upload, name, self._most)
-                while (item := await asyncio.to_thread(next, items, None)) is not None:
-                    outcome = await self._take(user_id, item, counts.total() + 1)
+                pulled = Pulled(read_upload(upload, name, self._most))
+                while (item := await pulled.next()) is not None:
+                    if isinstance(item, FileData):
+                        continue  # of a file that is not taken
+                    outcome = await self._take(user_id, item, pulled, number=counts.total() + 1)
                     counts[outcome.outcome] += 1
                     left_out.update(outcome.left_out)
                     repaired.update(outcome.repaired)
@@ -117,7 +122,20 @@ class Imports:
                     yield outcome
         yield Summary(counts.total(), dict(counts), added, dict(left_out), dict(repaired))
 
-    async def _take(self, user_id: int, item: Item | Lines, number: int) -> Outcome:
+    async def _carry(self, user_id: int, head: FileHead, pulled: Pulled[Found], *, number: int) -> Outcome:
+        """Keep a file. Raises Unavailable, StorageFull."""
+        told = Outcome(number, head.file, "failed", SOURCE, head.path, head.path)
+        try:
+            result, reason = await self._bring(user_id, head, content_of(head, pulled))
+        except EverturnError as error:
+            if isinstance(error, Unavailable | StorageFull):
+                raise
+            return replace(told, reason=error.detail)
+        return replace(told, outcome=result, reason=reason)
+
+    async def _take(self, user_id: int, item: Told, pulled: Pulled[Found], *, number: int) -> Outcome:
+        if isinstance(item, FileHead):
+            return await self._carry(user_id, item, pulled, number=number)
         if isinstance(item, Lines):
             kinds = ", ".join(f"{count} of type {kind}" for kind, count in sorted(item.skipped.items()))
             return Outcome(number, item.file, "skipped", reason=f"These lines inform and are not restored: {kinds}.")

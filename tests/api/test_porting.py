@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.api.images import put
 from tests.api.steps import ask, call, start_talk
 from tests.conftest import People
 from tests.porting import samples
@@ -57,10 +58,11 @@ async def test_what_one_user_exports_another_imports_and_exports_alike(people: P
     talk = await start_talk(people.owner, "Hello", "Hi!", tags=["x"])
     await ask(people.owner, talk["id"], "How are you?")
     await send(people.owner, file_of(samples.openwebui()))
+    await put(people.owner, "notes.txt", b"Notes", "text/plain")
     export = await fetch(people.owner)
     kinds = [json.loads(line)["type"] for line in export.splitlines()]
     assert kinds == [
-        "export", "user", "key", "conversation", "message", "message", "message", "message",
+        "export", "user", "key", "file", "file_data", "conversation", "message", "message", "message", "message",
         "conversation", "message", "message", "message", "completion", "ledger_entry", "end",
     ]  # fmt: skip
     lines = {json.loads(line)["type"]: json.loads(line) for line in export.splitlines()}
@@ -69,14 +71,15 @@ async def test_what_one_user_exports_another_imports_and_exports_alike(people: P
     assert lines["ledger_entry"]["cost_usd"] == lines["completion"]["cost_usd"]
     assert b"hash" not in export
     report = await send(people.other, export)
-    assert [line["item"]["outcome"] for line in report[:-1]] == ["imported", "imported", "skipped"]
+    assert [line["item"]["outcome"] for line in report[:-1]] == ["imported", "imported", "imported", "skipped"]
+    assert (await people.other.get("/files/notes.txt")).content == b"Notes"
     assert comparable(await fetch(people.other)) == comparable(export)
     for client in (people.owner, people.other):
-        assert (await send(client, export))[-1]["summary"]["outcomes"] == {"unchanged": 2, "skipped": 1}
+        assert (await send(client, export))[-1]["summary"]["outcomes"] == {"unchanged": 3, "skipped": 1}
     charged = await call(people.other, "GET", "/completions", expect=200)
     assert charged["total"] == 0, "an import is no charge"
     shaped = [json.loads(line) for line in (await fetch(people.owner, "chatgpt")).splitlines()]
-    assert [one["title"] for one in shaped] == [talk["title"], "Whys"]
+    assert [one["title"] for one in shaped] == ["Hello", "Whys"]
 
 
 async def test_an_admin_may_do_it_for_a_user(people: People) -> None:

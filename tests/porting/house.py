@@ -10,12 +10,16 @@ from typing import Any, Literal
 
 from sqlalchemy import Row, insert, text
 
+from service.blobs.store import Store
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.db.tables import conversation_tags, conversations, messages, users
+from service.domain.cursors import Cursors
 from service.domain.porting.trees import place_all, untangle
 from service.domain.titles import title_key
+from service.repositories.paging import Pager
 from service.usecases.exports import Exports
+from service.usecases.files import Files, Quota
 from service.usecases.imports import Imports, Outcome, Summary
 from tests.porting.samples import Shape, file_of
 
@@ -26,6 +30,7 @@ class House:
     ids: Ids
     imports: Imports
     exports: Exports
+    files: Files
 
     async def user(self) -> int:
         number = (await self.ids.take("user"))[0]
@@ -90,6 +95,9 @@ async def open_house(url: str, folder: Path) -> AsyncIterator[House]:
     database = Database(url, synchronous="normal")
     ids = Ids(database)
     try:
-        yield House(database, ids, Imports(database, ids, folder, most_bytes=50_000_000), Exports(database))
+        store = Store(folder.parent / "files", spare_bytes=0)
+        files = Files(database, Pager(Cursors(b"x" * 32)), store, quota=Quota(100_000_000, 100))
+        imports = Imports(database, ids, folder, bring=files.bring, most_bytes=50_000_000)
+        yield House(database, ids, imports, Exports(database, store), files)
     finally:
         await database.close()

@@ -7,7 +7,8 @@ from zipfile import ZIP_STORED, ZipFile
 
 import pytest
 
-from service.domain.porting.reading import Item, Lines, read_upload
+from service.domain.porting.carried import FileData
+from service.domain.porting.reading import Item, Told, read_upload
 from tests.porting import samples
 from tests.porting.samples import archive, file_of
 
@@ -15,8 +16,8 @@ MOST = 10_000_000
 ARCHIVE = archive({"conversations.json": file_of(samples.chatgpt())})
 
 
-def items(data: bytes, most: int = MOST) -> list[Item | Lines]:
-    return list(read_upload(io.BytesIO(data), "upload", most))
+def items(data: bytes, most: int = MOST) -> list[Told]:
+    return [one for one in read_upload(io.BytesIO(data), "upload", most) if not isinstance(one, FileData)]
 
 
 def told(data: bytes, most: int = MOST) -> list[str]:

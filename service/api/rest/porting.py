@@ -48,7 +48,7 @@ Shape = Annotated[
     response_class=StreamingResponse,
 )
 async def export_user(owner: PathOwner, use: Use, *, form: Shape = "ndjson") -> Any:
-    """All that is the user's: account, keys without secrets, conversations with all branches, completions, ledger.
+    """All that is the user's: account, keys without secrets, files, conversations, completions, ledger entries.
 
     What was committed before the export began is in it, once; what is written meanwhile is in it or not. A file without
     its last line, `{"type":"end",…}`, was cut off.

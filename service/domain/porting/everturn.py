@@ -11,6 +11,7 @@ from typing import Any
 
 from service.domain.parts import ImagePart, TextPart
 from service.domain.parts import read as read_parts
+from service.domain.porting import carried
 from service.domain.porting.talks import (
     LONGEST_PROMPT,
     ROLES,
@@ -26,14 +27,14 @@ from service.domain.porting.talks import (
 SOURCE = "everturn"
 VERSION = 1
 # What the account's lines tell is not restored: a charge is made by a turn, never by a file.
-INFORMATION = ("export", "user", "key", "completion", "ledger_entry", "file", "end")
+INFORMATION = ("export", "user", "key", "completion", "ledger_entry", "end")
 FLAGS = ("archived", "pinned")
 MOMENTS = ("created_at", "updated_at", "active_at")
 STRUCTURE = ("conversation", "message")
 
 
 def recognise(item: Shape) -> bool:
-    return item.get("type") in INFORMATION + STRUCTURE
+    return item.get("type") in INFORMATION + STRUCTURE + carried.KINDS
 
 
 class Gatherer:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from service.domain.porting import chatgpt, everturn, openwebui
+from service.domain.porting import carried, chatgpt, everturn, openwebui
 from service.domain.porting.archives import BrokenArchiveError, open_files
+from service.domain.porting.carried import FileData, FileHead
 from service.domain.porting.pieces import NotJsonError, Piece, Reads, split
 from service.domain.porting.talks import Talk, UnreadableError
 
@@ -31,7 +32,11 @@ class Lines:
     skipped: dict[str, int]
 
 
-def read_upload(upload: BinaryIO, name: str, most: int) -> Iterator[Item | Lines]:
+Told = Item | Lines | FileHead
+Found = Told | FileData
+
+
+def read_upload(upload: BinaryIO, name: str, most: int) -> Iterator[Found]:
     """The items of a file or an archive. One that is broken spoils itself, or all that follow it in its file.
 
     At most `most` bytes are unpacked, and at most MOST_BYTES held at once.
@@ -43,7 +48,7 @@ def read_upload(upload: BinaryIO, name: str, most: int) -> Iterator[Item | Lines
         yield Item(name, problem=str(error))
 
 
-def _read_file(file: str, stream: Reads) -> Iterator[Item | Lines]:
+def _read_file(file: str, stream: Reads) -> Iterator[Found]:
     lines = everturn.Gatherer(MOST_BYTES)
     ended = False
     try:
@@ -51,6 +56,10 @@ def _read_file(file: str, stream: Reads) -> Iterator[Item | Lines]:
             value = _parse(piece)
             if isinstance(value, dict) and everturn.recognise(value):
                 ended = value["type"] == "end"
+                if value["type"] in carried.KINDS:
+                    yield from _items(file, lines.finish())
+                    yield _carried(file, value)
+                    continue
                 found = lines.add(value, len(piece.text))
                 yield from _items(file, found)
             elif isinstance(value, UnreadableError):
@@ -64,6 +73,13 @@ def _read_file(file: str, stream: Reads) -> Iterator[Item | Lines]:
     yield from _items(file, lines.finish(cut=not ended))
     if lines.skipped:
         yield Lines(file, lines.skipped)
+
+
+def _carried(file: str, value: Any) -> FileHead | FileData | Item:
+    try:
+        return carried.read_line(file, value)
+    except UnreadableError as error:
+        return Item(file, problem=str(error))
 
 
 def _parse(piece: Piece) -> Any:
