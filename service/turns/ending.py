@@ -144,13 +144,17 @@ def use_of(live: Live, end: End, registry: Registry) -> Use:
 
 
 def _meters(live: Live, end: End) -> tuple[Meters, str]:
-    """What was used, and who counted. Where a provider has not counted it is estimated; a call refused used nothing."""
+    """What was used, and who counted. Where a provider has not counted it is estimated.
+
+    A call that failed without a word used nothing. One that was cancelled had read its prompt.
+    """
     if end.ending and end.ending.meters and _is_sane(end.ending.meters):
         return end.ending.meters, "provider"
     counted = live.counted if live.counted and _is_sane(live.counted.meters) else None
     if counted and counted.whole:
         return counted.meters, "partial"
-    if not live.answer and not end.ending and not counted:
+    silent = not live.answer and not end.ending and not counted
+    if silent and (end.failure or not end.cancelled):
         return Meters(), "estimated"
     written = estimate_tokens(live.answer.content)
     thought = estimate_tokens(live.answer.reasoning_content or "")

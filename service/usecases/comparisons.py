@@ -78,7 +78,7 @@ class Comparisons:
             one = opening if index == first else unknown.get(index) or await self._ask(beside, model, index)
             turns.append(one)
         if any(isinstance(one, Accepted) and not one.replayed for one in turns if one is not opening):
-            await self._prefer(request.user_id, question, answer_id)
+            await self._prefer(request.user_id, question, answer_id, model_id)
         return Comparison(question, turns, opening.replayed)
 
     async def _unknown(self, request: Request, models: tuple[str, ...]) -> dict[int, EverturnError]:
@@ -110,15 +110,15 @@ class Comparisons:
             raise NotFound("The comparison's conversation is not there any more.")
         return Question(row.conversation_id, answer.parent_id), answer.id, row.model
 
-    async def _prefer(self, user_id: int, question: Question, answer_id: int) -> None:
-        """Make an answer the active leaf, unless somebody has gone on already."""
+    async def _prefer(self, user_id: int, question: Question, answer_id: int, model_id: str) -> None:
+        """Make an answer the active leaf and its model the one that goes on, unless somebody has gone on already."""
 
         async def work(connection: AsyncConnection) -> None:
             talk = await conversations.find_conversation(connection, user_id, question.conversation_id, lock=True)
             leaf_id = talk and talk.active_leaf_id
             leaf = await messages.find_message(connection, user_id, leaf_id) if leaf_id else None
             if leaf is not None and leaf.parent_id == question.message_id:
-                changes = {"active_leaf_id": answer_id}
+                changes = {"active_leaf_id": answer_id, "model": model_id}
                 await conversations.edit_conversation(connection, user_id, question.conversation_id, changes)
 
         await self._database.atomically(work)

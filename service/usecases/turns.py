@@ -56,13 +56,13 @@ class Turns:
         IdempotencyMismatch, LimitExceeded, Unavailable, and what `Images.settle` raises.
         """
         async with self._in_line(request):
+            settled: Request | None = None
             for tries in range(TRIES):
                 if found := await self._done(request):
                     return found
                 try:
-                    if tries == 0:
-                        request = await self._settle(request)
-                    return await self._begin(request)
+                    settled = settled or await self._settle(request)
+                    return await self._begin(settled)
                 except (Conflict, LimitExceeded) as error:
                     # The same request, sent to another worker at the same time, may be what took the last of a limit.
                     if found := await self._done(request):

@@ -66,8 +66,8 @@ async def test_each_answers_as_a_sibling_with_its_own_account(http: httpx2.Async
         assert (message["parent_id"], message["content"]) == (made["message_id"], result["content"])
         assert record["max_tokens"] == 1000
     talk = await call(http, "GET", f"/conversations/{made['conversation_id']}", expect=200)
-    assert (talk["title"], talk["message_count"], talk["active_leaf_id"]) == (
-        QUESTION[0]["content"], 3, first["message_id"],
+    assert (talk["title"], talk["message_count"], talk["active_leaf_id"], talk["model"]) == (
+        QUESTION[0]["content"], 3, first["message_id"], first["model"],
     )  # fmt: skip
     assert [sorted(m["content"] for m in request.body["messages"]) for request in llmock.requests] == [
         [QUESTION[0]["content"]]

@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from tests.api.images import put, sent, shown
-from tests.api.steps import Json, call, ended
+from tests.api.steps import Json, call, ended, start_talk
 from tests.patience import until
 from tests.pictures import data_url, png
 from tests.servers.provider import Failure, Plan
@@ -88,3 +90,17 @@ async def test_an_image_that_cannot_be_read_fails_the_turn_and_not_the_provider(
     answer = await call(two.here, "POST", f"/conversations/{talk['id']}/regenerate", {}, expect=201)
     assert answer["content"] == plan.answer
     assert [one.messages for one in plan.calls] == [[wired(plan, data)]] * 2
+
+
+@pytest.mark.slow
+async def test_a_question_with_an_image_finds_its_place_in_a_talk_that_grows(two: Two) -> None:
+    path = await put(two.here, "shared.png", png())
+    talk = (await start_talk(two.here, "Hello", "Hi!"))["id"]
+    line = {"role": "user", "content": "m"}
+    for _ in range(60):
+        plan = two.plan()
+        body = {"content": about(plan, shown(path))["messages"][0]["content"], "on_conflict": "queue"}
+        writing = [client.post(f"/conversations/{talk}/messages", json=line) for client in (*two.clients, *two.clients)]
+        asking = two.here.post(f"/conversations/{talk}/completions", json=body)
+        *_, reply = await asyncio.gather(*writing, asking)
+        assert reply.status_code == 201, reply.text

@@ -1,5 +1,6 @@
-"""Calls that fail before the first token: made again, then made to another model, each with a row and an entry."""
+"""Calls that give nothing: made again, then made to another model, or cancelled; each with a row and an entry."""
 
+import asyncio
 import time
 
 from tests.api.steps import call
@@ -48,3 +49,29 @@ async def test_unknown_fallback_is_refused_before_anything_is_stored(two: Two) -
     problem = await call(two.here, "POST", "/chat/completions", chat(plan, fallbacks=["nobody"]), expect=404)
     assert problem["code"] == "model_not_found"
     assert (await call(two.here, "GET", "/conversations", expect=200))["total"] == 0
+
+
+async def test_cancelled_before_its_first_word_the_prompt_is_charged(two: Two) -> None:
+    plan = two.plan(hold_after=0)
+    asking = asyncio.create_task(two.here.post("/chat/completions", json=chat(plan)))
+    await plan.asked()
+    [running] = (await call(two.there, "GET", "/completions?status=in_progress", expect=200))["items"]
+    record = await call(two.there, "POST", f"/completions/{running['id']}/cancel", expect=200)
+    assert (await asking).json()["status"] == record["status"] == "cancelled"
+    [entry] = record["entries"]
+    assert (entry["provenance"], entry["output_tokens"]) == ("estimated", 0)
+    assert entry["input_tokens"] > 0
+    assert record["usage"]["input_tokens"] == entry["input_tokens"]
+
+
+async def test_cancelled_between_two_tries_nothing_is_charged(two: Two) -> None:
+    plan = two.plan(failures=(Failure(503, retry_after="20"),))
+    asking = asyncio.create_task(two.here.post("/chat/completions", json=chat(plan)))
+    await plan.asked()
+    await asyncio.sleep(0.3)  # the failure has come, and the next try is waited for
+    [running] = (await call(two.there, "GET", "/completions?status=in_progress", expect=200))["items"]
+    record = await call(two.there, "POST", f"/completions/{running['id']}/cancel", expect=200)
+    assert (await asking).json()["status"] == record["status"] == "cancelled"
+    [entry] = record["entries"]
+    assert (entry["input_tokens"], entry["output_tokens"]) == (0, 0)
+    assert [(one["status"], one["error_kind"]) for one in record["attempts"]] == [("failed", "overloaded")]
