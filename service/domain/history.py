@@ -37,7 +37,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def estimate_prompt(lines: Sequence[Line]) -> int:
-    return sum(estimate_tokens(line.content) + TOKENS_PER_MESSAGE + _seen(line) for line in lines)
+    return sum(estimate_tokens(_said(line)) + TOKENS_PER_MESSAGE + _seen(line) for line in lines)
 
 
 def window_for(context: int | None, answer: int | None) -> int | None:
@@ -56,7 +56,7 @@ def fit(lines: Sequence[Line], window: int | None) -> tuple[list[Line], int]:
 
     System lines and the last line always stay. None is a window without an end.
     """
-    if window is None or sum(len(line.content) + TOKENS_PER_MESSAGE + _seen(line) for line in lines) <= window:
+    if window is None or sum(len(_said(line)) + TOKENS_PER_MESSAGE + _seen(line) for line in lines) <= window:
         return list(lines), 0
     kept_for_sure = {index for index, line in enumerate(lines) if line.role == "system"} | {len(lines) - 1}
     room = window - estimate_prompt([lines[index] for index in kept_for_sure])
@@ -74,12 +74,15 @@ def fit(lines: Sequence[Line], window: int | None) -> tuple[list[Line], int]:
 def show(lines: Sequence[Line], *, sighted: bool) -> tuple[list[Line], int]:
     """The lines with the newest images that one prompt may hold, none for a model that does not see; how many went.
 
-    A note stands where an image was left out.
+    A note stands where an image was left out. Only users show images: of other roles the text is left.
     """
     count, size, gone = 0, 0, 0
     shown = list(lines)
     for index in range(len(shown) - 1, -1, -1):
         if not shown[index].parts:
+            continue
+        if shown[index].role != "user":
+            shown[index] = Line(shown[index].role, _said(shown[index]))
             continue
         parts: list[Part] = []
         for part in reversed(shown[index].parts):
@@ -97,6 +100,11 @@ def show(lines: Sequence[Line], *, sighted: bool) -> tuple[list[Line], int]:
 def _with(line: Line, parts: tuple[Part, ...]) -> Line:
     """What a line says in these parts: text alone is one text."""
     return replace(line, parts=parts) if images_of(parts) else Line(line.role, text_of(parts))
+
+
+def _said(line: Line) -> str:
+    """The text of a line as it is sent: where there are parts, they are."""
+    return text_of(line.parts) if line.parts else line.content
 
 
 def _seen(line: Line) -> int:

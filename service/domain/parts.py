@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from service.domain.media import IMAGES
+from service.domain.paths import clean_path
 from service.domain.text import clean
 
 # What a request may bring, and what one prompt holds: the newest.
@@ -17,7 +18,6 @@ PIXELS_PER_TOKEN = 750
 MOST_TOKENS = 1600
 BETWEEN = "\n\n"
 # What a file from elsewhere may say.
-LONGEST_NAME = 1024
 LARGEST = 2**31 - 1
 MOST_READ = 64
 _HASH = re.compile("[0-9a-f]{64}")
@@ -98,19 +98,22 @@ def from_json(parts: Iterable[Mapping[str, Any]] | None) -> tuple[TextPart | Ima
     )
 
 
-def read(given: Any) -> tuple[TextPart | ImagePart, ...]:
-    """Parts as a file from elsewhere has them. Raises AttributeError, KeyError, TypeError, ValueError."""
+def read(given: Any, content: str) -> tuple[TextPart | ImagePart, ...]:
+    """Parts as a file from elsewhere has them, whose text is `content`: so it has no other bounds than that. Raises
+    AttributeError, KeyError, TypeError, ValueError."""
     parts = from_json([dict(part) for part in given])
     for part in parts:
         if isinstance(part, TextPart):
             _need(isinstance(part.text, str))
             continue
-        _need(isinstance(part.file, str) and len(part.file) <= LONGEST_NAME and clean(part.file) == part.file)
+        _need(isinstance(part.file, str) and clean_path(part.file) == part.file)
         _need(isinstance(part.sha256, str) and bool(_HASH.fullmatch(part.sha256)) and part.media_type in IMAGES)
         numbers = (part.size, part.width, part.height)
         _need(all(type(one) is int and 0 < one <= LARGEST for one in numbers))
-    _need(0 < len(parts) <= MOST_READ and bool(images_of(parts)))
-    return tuple(TextPart(clean(part.text)) if isinstance(part, TextPart) else part for part in parts)
+    _need(0 < len(parts) <= MOST_READ and 0 < len(images_of(parts)) <= MOST_IMAGES)
+    cleaned = tuple(TextPart(clean(part.text)) if isinstance(part, TextPart) else part for part in parts)
+    _need(text_of(cleaned) == content)
+    return cleaned
 
 
 def _need(holds: bool) -> None:

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from service.domain.history import Line
 from service.domain.parts import ImagePart, TextPart, images_of, left_out
+from service.domain.pixels import measure
 from service.domain.text import Cleaner
 from service.providers import wire
 from service.providers.base import Call, Delta, Piece, ProviderFailure
@@ -187,15 +188,25 @@ def pieces_of(line: Line, call: Call) -> Iterator[str | tuple[str, str]]:
 
 async def _rehydrated(call: Call) -> tuple[Call, tuple[str, ...]]:
     """The call with the bytes of its images, and a note for each that is gone. Raises `ProviderFailure`."""
-    images = {image.sha256: image for line in call.messages for image in images_of(line.parts)}
+    images: dict[str, list[ImagePart]] = {}
+    for image in (image for line in call.messages for image in images_of(line.parts)):
+        images.setdefault(image.sha256, []).append(image)
     if not images or call.load is None:
         return call, ()
     pictures: dict[str, str] = {}
     # One after the other: the loop turns between them, and only one is here twice.
-    for sha256 in images:
+    for sha256, shown in images.items():
         data = await call.load(sha256)
-        if data is not None:
+        if data is not None and all(_fits(image, data) for image in shown):
             pictures[sha256] = b64encode(data).decode()
-    gone = [image.file for sha256, image in images.items() if sha256 not in pictures]
+    gone = [shown[-1].file for sha256, shown in images.items() if sha256 not in pictures]
     notes = tuple(f"An image is not here any more and was left out: {file}" for file in gone)
     return replace(call, pictures=pictures), notes
+
+
+def _fits(image: ImagePart, data: bytes) -> bool:
+    """Whether the bytes are what is said of them: a message from elsewhere may say less, and less was reckoned with."""
+    try:
+        return (len(data), *measure(data)) == (image.size, image.media_type, image.width, image.height)
+    except ValueError:
+        return False

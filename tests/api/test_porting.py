@@ -1,6 +1,7 @@
 """Import and export over HTTP: what is sent is a file as it is, what comes back are lines."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import httpx2
@@ -9,6 +10,7 @@ import pytest
 from tests.api.images import put
 from tests.api.steps import ask, call, start_talk
 from tests.conftest import People
+from tests.pictures import png
 from tests.porting import samples
 from tests.porting.house import comparable
 from tests.porting.samples import archive, file_of
@@ -80,6 +82,38 @@ async def test_what_one_user_exports_another_imports_and_exports_alike(people: P
     assert charged["total"] == 0, "an import is no charge"
     shaped = [json.loads(line) for line in (await fetch(people.owner, "chatgpt")).splitlines()]
     assert [one["title"] for one in shaped] == ["Hello", "Whys"]
+
+
+def talk_of(*said: Json) -> bytes:
+    """A file of ours with one conversation."""
+    above = {"type": "conversation", "source": "everturn", "id": "t", "active_leaf": str(len(said) - 1)}
+    lines = [
+        {"type": "message", "id": str(at), "parent": str(at - 1) if at else None, **one} for at, one in enumerate(said)
+    ]
+    return b"".join(json.dumps(one).encode() + b"\n" for one in (above, *lines, {"type": "end"}))
+
+
+async def test_parts_do_not_bring_more_than_their_message_says(people: People, llmock: Any) -> None:
+    http, data = people.owner, png()
+    await put(http, "a.png", data)
+    image = {
+        "type": "image", "file": "a.png", "sha256": sha256(data).hexdigest(), "media_type": "image/png",
+        "size": len(data), "width": 30, "height": 20,
+    }  # fmt: skip
+    told: Json = {"role": "user", "content": "c", "parts": [{"type": "text", "text": "x" * 3_000_000}, image]}
+    true = {"role": "user", "content": "c", "parts": [{"type": "text", "text": "c"}, image]}
+    report = await send(http, talk_of(told, {**true, "role": "assistant"}, {**true, "role": "system"}, true))
+    assert report[0]["item"]["left_out"] == {"parts": 1, "images": 2}
+    talk = report[0]["item"]["conversation_id"]
+    shown = await call(http, "GET", f"/conversations/{talk}/messages", expect=200)
+    assert [(one["role"], one["content"], bool(one["parts"])) for one in shown["items"]] == [
+        ("user", "c", False), ("assistant", "c", False), ("system", "c", False), ("user", "c", True),
+    ]  # fmt: skip
+    llmock.reply("I see.")
+    await ask(http, talk, "Well?")
+    sent = llmock.requests[-1].body["messages"]
+    assert [isinstance(one["content"], list) for one in sent] == [False, False, False, True, False]
+    assert len(json.dumps(sent)) < 5000
 
 
 async def test_an_admin_may_do_it_for_a_user(people: People) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from service.db.types import EPOCH
 from service.domain.media import IMAGES
-from service.domain.parts import ImagePart, TextPart, to_json
+from service.domain.parts import ImagePart, TextPart, text_of, to_json
+from service.domain.paths import normal
 from service.domain.porting.talks import Node, Talk
 from tests.porting import samples
 from tests.porting.house import House, comparable
@@ -43,25 +44,28 @@ FIELDS = st.fixed_dictionaries(
 # Images that are nobody's here: what is said of them goes round all the same.
 IMAGE = st.builds(
     ImagePart,
-    NAME,
+    st.from_regex(r"[a-zé中]{1,8}(/[a-z ]{0,3}[a-z])?\.png", fullmatch=True).map(normal),
     st.text("0123456789abcdef", min_size=64, max_size=64),
     st.sampled_from(sorted(IMAGES)),
     st.integers(1, 10**7),
     st.integers(1, 5000),
     st.integers(1, 5000),
 )
-PARTS = st.tuples(st.builds(TextPart, TEXT), IMAGE).map(to_json)
-MESSAGE = st.fixed_dictionaries(
+PARTS = st.tuples(st.builds(TextPart, TEXT), IMAGE)
+PLAIN = st.fixed_dictionaries(
     {
         "role": st.sampled_from(["system", "user", "assistant"]),
         "content": TEXT,
-        "parts": st.none() | PARTS,
+        "parts": st.none(),
         "reasoning": st.none() | TEXT,
         "status": st.sampled_from(["completed", "incomplete", "failed", "cancelled"]),
         "model": st.none() | TEXT,
         "metadata": METADATA,
         "created_at": MOMENTS,
     }
+)
+MESSAGE = PLAIN | st.builds(
+    lambda said, parts: {**said, "role": "user", "content": text_of(parts), "parts": to_json(parts)}, PLAIN, PARTS
 )
 
 

@@ -1,5 +1,10 @@
 """Images on both wires: fetched when they are sent, told of where they are gone, merged with what is beside."""
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from service.domain.history import Line
 from service.domain.parts import ImagePart, TextPart
 from service.providers.base import Call
@@ -7,8 +12,9 @@ from tests.pictures import data_url, png
 from tests.providers.raw import MakeAdapter, RawServer, answer, collect
 from tests.providers.test_requests import MESSAGE_REPLY, REPLY
 
-ONE, TWO = (ImagePart(f"{name}.png", name * 64, "image/png", 1, 1, 1) for name in "ab")
-BYTES = {ONE.sha256: png()}
+PNG = png()
+ONE, TWO = (ImagePart(f"{name}.png", name * 64, "image/png", len(PNG), 30, 20) for name in "ab")
+BYTES = {ONE.sha256: PNG}
 GONE = "[an image was left out here: b.png]"
 NOTE = "An image is not here any more and was left out: b.png"
 TALK = (
@@ -66,3 +72,15 @@ async def test_a_parameter_that_is_refused_reads_no_image_twice(raw: RawServer, 
     await collect(make_openai(), Call("m", TALK, False, seed=3, load=loader))
     assert raw.requests[0].body["messages"] == raw.requests[1].body["messages"]
     assert loader.asked == [ONE.sha256, TWO.sha256]
+
+
+@pytest.mark.parametrize("lie", [{"size": 1}, {"width": 1}, {"height": 1}, {"media_type": "image/gif"}])
+async def test_an_image_that_is_not_what_is_said_of_it_is_left_out(
+    raw: RawServer, make_openai: MakeAdapter, lie: dict[str, Any]
+) -> None:
+    """What an import says of an image was reckoned with: its bytes, and its tokens."""
+    raw.play(answer(REPLY))
+    lines = (Line("user", "", (ONE,)), Line("user", "", (replace(ONE, **lie),)))
+    await collect(make_openai(), Call("m", lines, False, load=Loader()))
+    note = {"type": "text", "text": "[an image was left out here: a.png]"}
+    assert [one["content"] for one in raw.requests[0].body["messages"]] == [[note]] * 2

@@ -1,5 +1,7 @@
 """How large an image is, from its head; and what is none."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,7 +69,7 @@ def test_parts_are_kept_as_they_are() -> None:
     parts = (TextPart("Look"), IMAGE)
     kept = to_json(parts)
     assert kept is not None
-    assert from_json(kept) == read(kept) == parts
+    assert from_json(kept) == read(kept, "Look") == parts
     assert to_json(()) is None
 
 
@@ -92,11 +94,33 @@ def test_parts_are_kept_as_they_are() -> None:
                 ("height", 2**40),
                 ("file", "a\0b"),
                 ("file", None),
+                ("file", ""),
+                ("file", "../../etc"),
+                ("file", "/etc/passwd"),
+                ("file", "x" * 256),
             )
         ),
-        to_json([IMAGE] * 65),
+        to_json([IMAGE] * 21),
     ],
 )
 def test_parts_from_elsewhere_are_checked(broken: object) -> None:
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
-        read(broken)
+        read(broken, "")
+
+
+@pytest.mark.parametrize("content", ["", "Look", "Look\n\nhere ", "here\n\nLook", "x" * 100])
+def test_parts_that_say_something_else_than_their_message_are_none(content: str) -> None:
+    kept = to_json((TextPart("Look"), IMAGE, TextPart("here")))
+    assert read(kept, "Look\n\nhere")
+    with pytest.raises(ValueError, match="parts"):
+        read(kept, content)
+
+
+def test_what_counts_is_what_is_sent() -> None:
+    """However such a line came about: the text in its parts is what the provider gets."""
+    line = Line("user", "c", (TextPart("x" * 4000), IMAGE))
+    assert estimate_prompt([line]) == 4 + 1000 + 1600
+    assert fit([line, Line("user", "?")], 2600) == ([Line("user", "?")], 1)
+    shown, gone = show([replace(line, role="assistant"), replace(line, role="system"), line], sighted=True)
+    assert shown == [Line("assistant", "x" * 4000), Line("system", "x" * 4000), line]
+    assert gone == 0

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from service.domain.parts import ImagePart, TextPart
+from service.domain.parts import ImagePart, TextPart, images_of
 from service.domain.parts import read as read_parts
 from service.domain.porting import carried
 from service.domain.porting.talks import (
@@ -129,32 +129,38 @@ def _add(talk: Talk, item: Shape) -> None:
         talk.left_out["in_progress"] += 1
         talk.dropped[name] = parent
         return
+    content = talk.text(item.get("content"))
     talk.nodes.append(
         Node(
             source_id=name,
             parent=parent,
             role=role,
-            content=talk.text(item.get("content")),
+            content=content,
             reasoning=talk.exactly(item.get("reasoning")),
             status=status,
             model=talk.exactly(item.get("model"), 200),
             metadata=talk.extras(item.get("metadata")),
             created_at=moment_of(item.get("created_at")),
-            parts=_parts(talk, item),
+            parts=_parts(talk, item, content),
         )
     )
 
 
-def _parts(talk: Talk, item: Shape) -> tuple[TextPart | ImagePart, ...]:
-    """The parts of a message with images; one that is not as the export writes it leaves the text alone."""
+def _parts(talk: Talk, item: Shape, content: str) -> tuple[TextPart | ImagePart, ...]:
+    """The parts of a message with images. Where they are not as the export writes them, or nobody could have said them
+    here, the text is left alone."""
     given = item.get("parts")
     if not given:
         return ()
     try:
-        return read_parts(given)
+        parts = read_parts(given, content)
     except (AttributeError, KeyError, TypeError, ValueError):
         talk.left_out["parts"] += 1
         return ()
+    if item["role"] != "user":
+        talk.left_out["images"] += len(images_of(parts))
+        return ()
+    return parts
 
 
 def native_name(number: int, created_at: datetime) -> str:
