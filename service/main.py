@@ -34,6 +34,7 @@ from service.api.rest import (
     usage,
     users,
 )
+from service.blobs.arriving import Arriving, Quota
 from service.blobs.store import Store
 from service.config import Settings
 from service.db.engine import Database
@@ -49,6 +50,7 @@ from service.turns.claims import Claims
 from service.turns.draining import Draining
 from service.turns.engine import Engine
 from service.turns.images import Images
+from service.turns.keeping import Keeping
 from service.turns.recovery import Recovery
 from service.turns.running import Retries
 from service.turns.titles import Titles
@@ -59,7 +61,7 @@ from service.usecases.completions import Completions
 from service.usecases.conversations import Conversations
 from service.usecases.erasures import Erasures
 from service.usecases.exports import Exports
-from service.usecases.files import Files, Quota
+from service.usecases.files import Files
 from service.usecases.folding import Folding
 from service.usecases.imports import Imports
 from service.usecases.keys import Keys
@@ -207,8 +209,10 @@ def build_core(settings: Settings) -> Core:
     users = Users(database, ids, pager, claims=claims)
     erasures = Erasures(database, store, users.forget)
     keys = Keys(database, ids, pager, claims=claims, pepper=pepper)
-    files = Files(database, pager, store, quota=Quota(settings.user_file_bytes, settings.user_files))
-    images = Images(database, store, claims, files.keep)
+    quota = Quota(settings.user_file_bytes, settings.user_files)
+    arriving = Arriving(quota.bytes)
+    files = Files(database, pager, store, arriving, quota=quota)
+    images = Images(database, store, claims, Keeping(database, store, arriving, quota=quota))
     imports = Imports(database, ids, settings.data_dir, bring=files.bring, most_bytes=settings.max_import_bytes)
     exports = Exports(database, store)
     return Core(database, ids, cursors, pager, claims, store, users, erasures, keys, files, images, imports, exports)

@@ -3,8 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from service.errors import QuotaExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much each user may have."""
+
+    bytes: int
+    files: int
 
 
 class Arriving:
@@ -51,3 +60,7 @@ class Expected:
 
 def exceeded(quota: int) -> QuotaExceeded:
     return QuotaExceeded(f"A user's files may take {quota} bytes; delete some first.", facts={"quota_bytes": quota})
+
+
+def too_many(quota: int) -> QuotaExceeded:
+    return QuotaExceeded(f"A user may have {quota} files.", facts={"quota_files": quota})

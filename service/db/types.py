@@ -53,6 +53,13 @@ class later(FunctionElement[datetime]):  # noqa: N801
     inherit_cache = True
 
 
+class after(FunctionElement[datetime]):  # noqa: N801
+    """The next moment after an Instant."""
+
+    type = Instant()
+    inherit_cache = True
+
+
 class epoch(FunctionElement[int]):  # noqa: N801
     """Whole seconds since 1970 of an Instant, rounded down."""
 
@@ -88,6 +95,16 @@ def _later_postgres(element: later, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(later, "sqlite")
 def _later_sqlite(element: later, compiler: SQLCompiler, **kw: Any) -> str:
     return f"({SQLITE_NOW} + CAST({compiler.process(element.clauses, **kw)} * 1000000 AS INTEGER))"
+
+
+@compiles(after, "postgresql")
+def _after_postgres(element: after, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"({compiler.process(element.clauses, **kw)} + interval '1 microsecond')"
+
+
+@compiles(after, "sqlite")
+def _after_sqlite(element: after, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"({compiler.process(element.clauses, **kw)} + 1)"
 
 
 def to_micros(moment: datetime) -> int:

@@ -5,15 +5,16 @@ taken away from under somebody who is about to.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, exists, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.file_tables import blobs, file_usage, files, message_blobs
 from service.db.recordset import upsert
 from service.db.tables import messages
-from service.db.types import later, now
+from service.db.types import after, later, now
 from service.domain.paging import Ask, Page
 from service.domain.paths import LAST
 from service.repositories.paging import Pager, Sort
@@ -90,11 +91,21 @@ async def replace_blob(connection: AsyncConnection, user_id: int, sha256: str, t
     await connection.execute(update(blobs).where(*where).values(token=token))
 
 
-async def hold_blobs(connection: AsyncConnection, user_id: int, hashes: Collection[str], *, seconds: int) -> set[str]:
-    """Keep these for so long at least, whoever refers to them; → those that are there."""
-    longest = case((blobs.c.held_until > later(seconds), blobs.c.held_until), else_=later(seconds))
+async def hold_blobs(
+    connection: AsyncConnection, user_id: int, hashes: Collection[str], *, seconds: int
+) -> dict[str, datetime]:
+    """Keep these for so long at least, whoever refers to them; → those that are there, and until when they are held: no
+    two holds of one have the same moment."""
+    longest = case((blobs.c.held_until >= later(seconds), after(blobs.c.held_until)), else_=later(seconds))
     held = update(blobs).where(blobs.c.user_id == user_id, blobs.c.sha256.in_(hashes)).values(held_until=longest)
-    return set((await connection.execute(held.returning(blobs.c.sha256))).scalars())
+    rows = await connection.execute(held.returning(blobs.c.sha256, blobs.c.held_until))
+    return {row.sha256: row.held_until for row in rows}
+
+
+async def drop_blob(connection: AsyncConnection, user_id: int, sha256: str, until: datetime) -> list[Row[Any]]:
+    """Delete a blob before its time where nothing refers to it and nobody has held it since `until`; → what went."""
+    held = delete(blobs).where(blobs.c.user_id == user_id, blobs.c.sha256 == sha256, blobs.c.held_until == until)
+    return list(await connection.execute(held.where(*_alone()).returning(*BLOB)))
 
 
 async def release_blobs(connection: AsyncConnection, user_id: int, *hashes: str) -> list[Row[Any]]:
@@ -137,6 +148,11 @@ def _files(user_id: int) -> Select[Any]:
 
 
 def _unreferenced() -> ColumnElement[bool]:
+    return and_(*_alone(), or_(blobs.c.held_until.is_(None), blobs.c.held_until < now()))
+
+
+def _alone() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Neither a file nor a message refers to it."""
     named = exists().where(files.c.user_id == blobs.c.user_id, files.c.sha256 == blobs.c.sha256)
     shown = exists().where(message_blobs.c.user_id == blobs.c.user_id, message_blobs.c.sha256 == blobs.c.sha256)
-    return ~named & ~shown & or_(blobs.c.held_until.is_(None), blobs.c.held_until < now())
+    return ~named, ~shown

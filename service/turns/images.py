@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,10 +18,11 @@ from service.domain.history import Line
 from service.domain.media import UNKNOWN, essence
 from service.domain.parts import MOST_IMAGE_BYTES, MOST_IMAGES, DataPart, FilePart, ImagePart, Part
 from service.domain.pixels import measure
-from service.errors import NotFound, Unavailable, Unprocessable
+from service.errors import EverturnError, NotFound, Unavailable, Unprocessable
 from service.providers.base import Model, ProviderFailure
 from service.repositories import files as rows
 from service.turns.claims import Claims
+from service.turns.keeping import Keeping, Kept
 
 log = logging.getLogger(__name__)
 
@@ -35,47 +37,69 @@ NO_IMAGE = "is no image that models take: PNG, JPEG, GIF or WebP, as its type sa
 Fetch = Callable[[int, str], Awaitable[bytes | None]]
 
 
-class Keep(Protocol):
-    """Writes the bytes of a user's image; `named`: as the file of its path."""
-
-    async def __call__(self, user_id: int, image: ImagePart, data: bytes, *, named: bool) -> None: ...
-
-
 class Images:
-    """`keep` writes an image that a caller sends along."""
-
-    def __init__(self, database: Database, store: Store, claims: Claims, keep: Keep) -> None:
+    def __init__(self, database: Database, store: Store, claims: Claims, keeping: Keeping) -> None:
         self._database = database
         self._store = store
         self._claims = claims
-        self._keep = keep
+        self._keeping = keeping
 
-    async def settle(
+    @asynccontextmanager
+    async def settled(
         self, user_id: int, lines: tuple[Line, ...], *, claim: Claim | None = None, stored: bool = True
-    ) -> tuple[Line, ...]:
-        """The lines with their images looked up, written where they were sent along, and held for a while.
+    ) -> AsyncIterator[tuple[Line, ...]]:
+        """The lines with their images looked up, written where they were sent along, and held for a while: store them
+        inside.
 
-        What cannot become a message is refused before anything is written. A request that was carried out already is
-        not looked at. What is sent along becomes a file, or is only held where nothing is to be `stored`. Raises
-        NotFound for a file that is not the user's, Unprocessable, QuotaExceeded, StorageFull, Unavailable,
+        What is sent along becomes a file at the end, or is only held where nothing is to be `stored`; where this or
+        what is done inside is refused, nothing stays of it. A request that was carried out already is not looked at.
+        Raises NotFound for a file that is not the user's, Unprocessable, QuotaExceeded, StorageFull, Unavailable,
         IdempotencyMismatch.
         """
         wanted = [part for line in lines for part in line.parts if isinstance(part, FilePart | DataPart)]
         if not wanted or (claim and await self._claims.find(claim)):
-            return lines
+            yield lines
+            return
+        found, kept = await self._settle(user_id, wanted, stored=stored)
+        try:
+            yield tuple(_settled(line, found) for line in lines)
+        except EverturnError as error:
+            # An outage may hide a message that was written: the sweep knows what is needed.
+            if kept.new and not isinstance(error, Unavailable):
+                await self._keeping.forget(user_id, kept)
+            raise
+        if sent := [image for part, image in found.items() if stored and isinstance(part, DataPart)]:
+            await self._name(user_id, sent)
+
+    async def _settle(
+        self, user_id: int, wanted: list[FilePart | DataPart], *, stored: bool
+    ) -> tuple[dict[FilePart | DataPart, ImagePart], Kept]:
         if len(wanted) > MOST_IMAGES:
             raise Unprocessable(f"One request may hold {MOST_IMAGES} images.", loc=("body",))
         for _ in range(MOST_TRIES):
+            # Before anything is read: twenty files may be large.
+            if sum([await self._size(user_id, part) for part in wanted]) > MOST_IMAGE_BYTES:
+                raise _too_large()
             found = {part: await self._look(user_id, part) for part in dict.fromkeys(wanted)}
             if sum(found[part].size for part in wanted) > MOST_IMAGE_BYTES:
                 raise _too_large()
-            for part, image in found.items():
-                if isinstance(part, DataPart):
-                    await self._write(user_id, image, part.data, stored=stored)
-            hashes = {image.sha256 for image in found.values()}
-            if await self._hold(user_id, hashes, HELD_SECONDS if stored else UNSTORED_SECONDS):
-                return tuple(_settled(line, found) for line in lines)
+            kept = await self._keeping.keep(
+                user_id,
+                {image: part.data for part, image in found.items() if isinstance(part, DataPart)},
+                shown={image.sha256 for image in found.values()},
+                seconds=HELD_SECONDS if stored else UNSTORED_SECONDS,
+                named=stored,
+            )
+            if kept is not None:
+                return found, kept
         raise Unavailable("The images were changed all the time; send again.")
+
+    async def _name(self, user_id: int, sent: list[ImagePart]) -> None:
+        """The message is there, with its images: that a path is not, for once, is no reason to refuse it."""
+        try:
+            await self._keeping.name(user_id, sent)
+        except EverturnError as error:
+            log.warning("the images of a message of user %s got no paths: %s", user_id, error.code)
 
     async def fetch(self, user_id: int, sha256: str) -> bytes | None:
         """The bytes of an image; None where nobody knows it any more. Raises ProviderFailure where they cannot be
@@ -109,6 +133,16 @@ class Images:
         """Take released blobs off the disk."""
         await self._store.remove(gone)
 
+    async def _size(self, user_id: int, part: FilePart | DataPart) -> int:
+        if isinstance(part, DataPart):
+            return len(part.data)
+        async with self._database.reading() as connection:
+            row = await rows.find_file(connection, user_id, part.path)
+        if row is None:
+            raise NotFound(f"There is no file {part.path}.")
+        size: int = row.size
+        return size
+
     async def _look(self, user_id: int, part: FilePart | DataPart) -> ImagePart:
         if isinstance(part, DataPart):
             return await _measure(_path(part), part.media_type, part.data)
@@ -126,22 +160,6 @@ class Images:
                 continue
             return await _measure(part.path, row.content_type, data)
         raise Unavailable(f"The content of the file {part.path} is missing on the service's disk.")
-
-    async def _write(self, user_id: int, image: ImagePart, data: bytes, *, stored: bool) -> None:
-        """Write an image unless it is there: callers send the same one again and again."""
-        async with self._database.reading() as connection:
-            if stored:
-                row = await rows.find_file(connection, user_id, image.file)
-            else:
-                row = await rows.find_blob(connection, user_id, image.sha256)
-        if row is None or row.sha256 != image.sha256:
-            await self._keep(user_id, image, data, named=stored)
-
-    async def _hold(self, user_id: int, hashes: set[str], seconds: int) -> bool:
-        async def work(connection: AsyncConnection) -> set[str]:
-            return await rows.hold_blobs(connection, user_id, hashes, seconds=seconds)
-
-        return await self._database.atomically(work) == hashes
 
 
 def refuse_blind(model: Model, lines: tuple[Line, ...]) -> Unprocessable | None:

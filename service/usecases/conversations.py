@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row
@@ -80,8 +81,7 @@ class Conversations:
         self._pager = pager
 
     async def create(self, user_id: int, draft: Draft, *, claim: Claim | None = None) -> Once[Conversation]:
-        """Make a conversation with its history, all of it or nothing. Raises what `Images.settle` raises."""
-        lines = await self._images.settle(user_id, draft.lines, claim=claim)
+        """Make a conversation with its history, all of it or nothing. Raises what `Images.settled` raises."""
         conversation_id = (await self._ids.take("conversation"))[0]
         places = place(None, await self._ids.take("message", len(draft.lines)))
         row = {
@@ -98,7 +98,7 @@ class Conversations:
             "message_count": len(places),
         }
 
-        async def work(connection: AsyncConnection) -> Conversation:
+        async def work(connection: AsyncConnection, lines: tuple[Line, ...]) -> Conversation:
             await rows.add_conversation(connection, row)
             await rows.set_tags(connection, user_id, conversation_id, draft.tags)
             if places:
@@ -107,7 +107,8 @@ class Conversations:
                 await messages.add_messages(connection, made)
             return await self._read(connection, user_id, conversation_id)
 
-        return await self._claims.once(claim, work, kind=Conversation)
+        async with self._images.settled(user_id, draft.lines, claim=claim) as lines:
+            return await self._claims.once(claim, partial(work, lines=lines), kind=Conversation)
 
     async def get(self, user_id: int, conversation_id: int) -> Conversation:
         """Raises NotFound, also for somebody else's."""

@@ -10,20 +10,19 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.blobs.arriving import Arriving, Expected, exceeded
+from service.blobs.arriving import Arriving, Expected, Quota, exceeded, too_many
 from service.blobs.store import Blob, Incoming, Reader, Store
 from service.db.engine import Database
 from service.domain.etags import Conditions, Tags, quote
 from service.domain.media import HEAD_BYTES, contradicts
 from service.domain.paging import Ask, Page
-from service.domain.parts import ImagePart, images_of
+from service.domain.parts import images_of
 from service.domain.porting.carried import IMPORTED, TAKEN, UNCHANGED, Brought, FileHead
 from service.errors import (
     BadRequest,
     EverturnError,
     NotFound,
     PreconditionFailed,
-    QuotaExceeded,
     StorageFull,
     Unavailable,
     Unprocessable,
@@ -31,20 +30,13 @@ from service.errors import (
 from service.repositories import files as rows
 from service.repositories import messages
 from service.repositories.paging import Pager
+from service.turns.keeping import add_blob, reuse_blob
 
 log = logging.getLogger(__name__)
 
 MOST_TRIES = 3
 T = TypeVar("T")
-ANYWAY, NEW = Conditions(), Conditions(none_match=Tags(any=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """How much each user may have."""
-
-    bytes: int
-    files: int
+NEW = Conditions(none_match=Tags(any=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +71,12 @@ class Written:
 
 
 class Files:
-    def __init__(self, database: Database, pager: Pager, store: Store, *, quota: Quota) -> None:
+    def __init__(self, database: Database, pager: Pager, store: Store, arriving: Arriving, *, quota: Quota) -> None:
         self._database = database
         self._pager = pager
         self._store = store
         self._quota = quota
-        self._arriving = Arriving(quota.bytes)
+        self._arriving = arriving
 
     async def put(self, user_id: int, draft: FileDraft, body: AsyncIterator[bytes]) -> Written:
         """Keep a content under a path, all of it or nothing; what the path named before is let go.
@@ -97,23 +89,6 @@ class Files:
             async with self._store.receive(user_id) as incoming:
                 blob = await _fill(incoming, draft, expected, body)
             return await self._enter(blob, lambda connection: self._write(connection, blob, draft))
-
-    async def keep(self, user_id: int, image: ImagePart, data: bytes, *, named: bool) -> None:
-        """Write an image's bytes; `named`: its path names them from now on. Otherwise they are kept as long as somebody
-        holds them. Raises as `put` does."""
-
-        async def body() -> AsyncIterator[bytes]:
-            yield data
-
-        draft = FileDraft(image.file, image.media_type, len(data), ANYWAY)
-        if named:
-            await self.put(user_id, draft, body())
-            return
-        room = await self._admit(user_id, draft)
-        with self._arriving.expect(user_id, len(data), room=room) as expected:
-            async with self._store.receive(user_id) as incoming:
-                blob = await _fill(incoming, draft, expected, body())
-            await self._enter(blob, lambda connection: self._write_unnamed(connection, blob))
 
     async def bring(self, user_id: int, head: FileHead, body: AsyncIterator[bytes]) -> Brought:
         """Keep a file that an import carries, unless its path names one. Raises as `put`."""
@@ -213,8 +188,8 @@ class Files:
         before = await rows.find_file(connection, user_id, draft.path)
         _check(draft.conditions, before)
         if before is not None and (before.sha256, before.content_type) == (blob.sha256, draft.content_type):
-            return Written(_file(before), False), await self._reuse(connection, blob)
-        new = await self._add(connection, blob)
+            return Written(_file(before), False), await reuse_blob(connection, self._store, blob)
+        new = await add_blob(connection, self._store, blob)
         values = {"sha256": blob.sha256, "content_type": draft.content_type}
         await rows.put_file(connection, user_id, draft.path, values)
         old = [] if before is None else await rows.release_blobs(connection, user_id, before.sha256)
@@ -222,38 +197,11 @@ class Files:
         if size > 0 and usage.bytes + size > self._quota.bytes:
             raise exceeded(self._quota.bytes)
         if count and usage.files >= self._quota.files:
-            raise QuotaExceeded(f"A user may have {self._quota.files} files.", facts={"quota_files": self._quota.files})
+            raise too_many(self._quota.files)
         await rows.add_usage(connection, user_id, size=size, count=count)
         after = await self._find(connection, user_id, draft.path)
         unused = [] if after.token == blob.token else [blob]
         return Written(_file(after), before is None), [*unused, *map(_blob, old)]
-
-    async def _write_unnamed(self, connection: AsyncConnection, blob: Blob) -> tuple[None, list[Blob]]:
-        usage = await rows.lock_usage(connection, blob.user_id)
-        size = await self._add(connection, blob)
-        if usage.bytes + size > self._quota.bytes:
-            raise exceeded(self._quota.bytes)
-        await rows.add_usage(connection, blob.user_id, size=size, count=0)
-        row = await rows.find_blob(connection, blob.user_id, blob.sha256)
-        return None, [] if row is not None and row.token == blob.token else [blob]
-
-    async def _add(self, connection: AsyncConnection, blob: Blob) -> int:
-        """Write the blob down unless its content is there already. → the bytes that are new."""
-        if await rows.find_blob(connection, blob.user_id, blob.sha256) is not None:
-            await self._reuse(connection, blob)
-            return 0
-        values = {"user_id": blob.user_id, "sha256": blob.sha256, "token": blob.token, "size": blob.size}
-        await rows.add_blob(connection, values)
-        return blob.size
-
-    async def _reuse(self, connection: AsyncConnection, blob: Blob) -> list[Blob]:
-        """Keep the file that has this content, or take the new one where it got lost. → what is not needed."""
-        row = await rows.find_blob(connection, blob.user_id, blob.sha256)
-        if row is not None and await self._store.has(_blob(row)):
-            return [blob]
-        log.warning("a lost blob of user %s was written anew", blob.user_id)
-        await rows.replace_blob(connection, blob.user_id, blob.sha256, blob.token)
-        return []
 
     async def _find(self, connection: AsyncConnection, user_id: int, path: str) -> Row[Any]:
         row = await rows.find_file(connection, user_id, path)

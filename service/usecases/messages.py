@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row
@@ -68,35 +69,38 @@ class Messages:
         """Append to the active branch, or after a parent, beside what follows it there.
 
         Raises NotFound for the conversation or the parent, Conflict when another message came first, and what
-        `Images.settle` raises.
+        `Images.settled` raises.
         """
-        line = await self._settle(user_id, draft.line, conversation_id, claim=claim)
         message_id = (await self._ids.take("message"))[0]
 
-        async def work(connection: AsyncConnection) -> Message:
+        async def work(connection: AsyncConnection, line: Line) -> Message:
             parent = await self._parent(connection, user_id, conversation_id, draft.parent_id)
             where = place(parent, [message_id])[0]
             return await self._insert(connection, user_id, conversation_id, where, line, draft.metadata)
 
-        for last in (False, False, True):
-            try:
-                return await self._claims.once(claim, work, kind=Message)
-            except Conflict:
-                if last:
-                    raise
+        if draft.line.parts:
+            async with self._database.reading() as connection:
+                await self._conversation(connection, user_id, conversation_id)
+        async with self._images.settled(user_id, (draft.line,), claim=claim) as (line,):
+            for last in (False, False, True):
+                try:
+                    return await self._claims.once(claim, partial(work, line=line), kind=Message)
+                except Conflict:
+                    if last:
+                        raise
         raise AssertionError("unreachable")
 
     async def start(self, user_id: int, line: Line, *, claim: Claim | None = None) -> Once[Message]:
-        """Make a conversation of one message. Raises what `Images.settle` raises."""
-        line = await self._settle(user_id, line, None, claim=claim)
+        """Make a conversation of one message. Raises what `Images.settled` raises."""
         conversation_id = (await self._ids.take("conversation"))[0]
         message_id = (await self._ids.take("message"))[0]
 
-        async def work(connection: AsyncConnection) -> Message:
+        async def work(connection: AsyncConnection, line: Line) -> Message:
             await conversations.add_conversation(connection, {"user_id": user_id, "id": conversation_id})
             return await self._insert(connection, user_id, conversation_id, place(None, [message_id])[0], line, {})
 
-        return await self._claims.once(claim, work, kind=Message)
+        async with self._images.settled(user_id, (line,), claim=claim) as (settled,):
+            return await self._claims.once(claim, partial(work, line=settled), kind=Message)
 
     async def get(self, user_id: int, message_id: int) -> Message:
         """Raises NotFound, also for somebody else's."""
@@ -132,14 +136,13 @@ class Messages:
     async def edit(self, user_id: int, message_id: int, line: Line | None, metadata: Any) -> Message:
         """New content makes a sibling, which becomes the active leaf; metadata alone is changed in place.
 
-        The line's role is the message's own. Raises NotFound, ConversationBusy, and what `Images.settle` raises.
+        The line's role is the message's own. Raises NotFound, ConversationBusy, and what `Images.settled` raises.
         """
         sibling = (await self._ids.take("message"))[0] if line else 0
         if line and line.parts:
             self._check_role(await self.get(user_id, message_id))
-            (line,) = await self._images.settle(user_id, (line,))
 
-        async def work(connection: AsyncConnection) -> Message:
+        async def work(connection: AsyncConnection, line: Line | None) -> Message:
             row = await self._row(connection, user_id, message_id)
             if line is None or replace(line, role=row.role) == rows.line_of(row):
                 if metadata is not None:
@@ -152,7 +155,8 @@ class Messages:
             said = replace(line, role=row.role)
             return await self._insert(connection, user_id, row.conversation_id, where, said, kept)
 
-        return await self._database.atomically(work)
+        async with self._images.settled(user_id, (line,) if line else ()) as lines:
+            return await self._database.atomically(partial(work, line=lines[0] if lines else None))
 
     async def delete(self, user_id: int, message_id: int) -> int:
         """Delete a message and all that follows it; its parent becomes the active leaf if the leaf went. → how many."""
@@ -171,12 +175,6 @@ class Messages:
         count, blobs = await self._database.atomically(work)
         await self._images.remove(blobs)
         return count
-
-    async def _settle(self, user_id: int, line: Line, conversation_id: int | None, *, claim: Claim | None) -> Line:
-        if line.parts and conversation_id is not None:
-            async with self._database.reading() as connection:
-                await self._conversation(connection, user_id, conversation_id)
-        return (await self._images.settle(user_id, (line,), claim=claim))[0]
 
     def _check_role(self, message: Message) -> None:
         if message.role != "user":

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.engine import Database
 from service.domain.history import MOST_MESSAGES, Line, assemble, estimate_prompt
+from service.domain.parts import DataPart, FilePart
 from service.domain.titles import title_of
 from service.domain.tree import Position
 from service.errors import Conflict, ConversationBusy, LimitExceeded, NotFound, Unprocessable
@@ -53,15 +54,15 @@ class Turns:
         """Accept a turn and start it; it runs to its end whatever becomes of the caller.
 
         Raises UnknownModel, NotFound for the conversation or the parent, ConversationBusy, Conflict,
-        IdempotencyMismatch, LimitExceeded, Unavailable, and what `Images.settle` raises.
+        IdempotencyMismatch, LimitExceeded, Unavailable, and what `Images.settled` raises.
         """
-        async with self._in_line(request):
+        async with self._in_line(request), AsyncExitStack() as kept:
             settled: Request | None = None
             for tries in range(TRIES):
                 if found := await self._done(request):
                     return found
                 try:
-                    settled = settled or await self._settle(request)
+                    settled = settled or await self._settle(request, kept)
                     return await self._begin(settled)
                 except (Conflict, LimitExceeded) as error:
                     # The same request, sent to another worker at the same time, may be what took the last of a limit.
@@ -95,12 +96,13 @@ class Turns:
         model = request.model or (answer.model if answer else None)
         return await self.begin(replace(request, parent_id=asked, model=model, lines=()))
 
-    async def _settle(self, request: Request) -> Request:
+    async def _settle(self, request: Request, kept: AsyncExitStack) -> Request:
         """The request with its images kept, once nothing else speaks against it."""
-        if not any(line.parts for line in request.lines):
+        if not any(isinstance(part, FilePart | DataPart) for line in request.lines for part in line.parts):
             return request
         await self._choose(request)
-        return replace(request, lines=await self._images.settle(request.user_id, request.lines, stored=request.stored))
+        settled = self._images.settled(request.user_id, request.lines, stored=request.stored)
+        return replace(request, lines=await kept.enter_async_context(settled))
 
     async def _begin(self, request: Request) -> Accepted:
         model, place = await self._choose(request)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Row, insert, text
 
+from service.blobs.arriving import Arriving, Quota
 from service.blobs.store import Store
 from service.db.engine import Database
 from service.db.ids import Ids
@@ -19,7 +20,7 @@ from service.domain.porting.trees import place_all, untangle
 from service.domain.titles import title_key
 from service.repositories.paging import Pager
 from service.usecases.exports import Exports
-from service.usecases.files import Files, Quota
+from service.usecases.files import Files
 from service.usecases.imports import Imports, Outcome, Summary
 from tests.porting.samples import Shape, file_of
 
@@ -96,7 +97,8 @@ async def open_house(url: str, folder: Path) -> AsyncIterator[House]:
     ids = Ids(database)
     try:
         store = Store(folder.parent / "files", spare_bytes=0)
-        files = Files(database, Pager(Cursors(b"x" * 32)), store, quota=Quota(100_000_000, 100))
+        quota = Quota(100_000_000, 100)
+        files = Files(database, Pager(Cursors(b"x" * 32)), store, Arriving(quota.bytes), quota=quota)
         imports = Imports(database, ids, folder, bring=files.bring, most_bytes=50_000_000)
         yield House(database, ids, imports, Exports(database, store), files)
     finally:
