@@ -57,9 +57,12 @@ class Worker:
         self.state = "up"
 
     async def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """SIGTERM, and the exit code; that of a SIGKILL where it does not end."""
         self.state = "down"
-        return await asyncio.to_thread(self.service.stop)
+        try:
+            return await asyncio.to_thread(self.service.stop)
+        except ServiceError:
+            return int(self.service.process.returncode)
 
     def start_soon(self, after: float) -> None:
         """Start it again after so many seconds, beside what else happens."""

@@ -14,8 +14,8 @@ from service.errors import EverturnError, ProviderRefused, ProviderUnavailable, 
 from service.providers.base import Ending, ProviderFailure
 from service.providers.registry import Registry
 from service.repositories.turns import Finish
-from service.turns.journal import event_row
 from service.turns.live import Live, Turn
+from service.turns.work import event_row
 
 MOST_TOKENS = 1_000_000_000
 INCOMPLETE_REASONS = ("length", "content_filter")

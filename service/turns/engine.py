@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -21,7 +20,7 @@ from service.repositories.limits import Verdict
 from service.turns.ending import End, close_turn, from_failure, ids_of, stopped
 from service.turns.hub import Hub
 from service.turns.images import Fetch
-from service.turns.journal import Journal
+from service.turns.journal import Closed, Journal
 from service.turns.limits import Limits
 from service.turns.live import Live, Lives
 from service.turns.opening import Opening, open_turn
@@ -137,9 +136,8 @@ class Engine:
             await asyncio.wait(list(self._running), timeout=SOON)
         if left:
             log.warning("stopped with turns unfinished: %s", left)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._journal.drain()
+        await self._journal.close(STOP_SECONDS)
+        await self._abandon()
         await self._release()
         self.hub.close()
 
@@ -152,6 +150,13 @@ class Engine:
         if waiting:
             await asyncio.wait(waiting, timeout=STOP_SECONDS)
             await self._release()
+
+    async def _abandon(self) -> None:
+        """End what could not even be let go of, such as a begin that the database holds up: its lease lapses."""
+        for task in list(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=STOP_SECONDS)
 
     async def _outlast(self, grace: float) -> None:
         """Return when nothing runs any more, when the grace is over or when it is ended."""
@@ -190,7 +195,7 @@ class Engine:
             verdict = await self._journal.begin(rows)
             if verdict and rows.hold:
                 live.quotas = await self._let_in(rows.hold, verdict)
-        except (EverturnError, asyncio.CancelledError) as error:
+        except (EverturnError, Closed, asyncio.CancelledError) as error:
             begun.set_exception(error if isinstance(error, EverturnError) else Unavailable())
             return
         begun.set_result(None)
@@ -219,6 +224,12 @@ class Engine:
         if live.lost or live.stopping == "taken":
             # The finish is fenced: of one that goes on elsewhere it changes nothing, of an erased one it is the bill.
             log.warning("a turn was taken over by another worker, or erased")
+        try:
+            await self._record(live, end)
+        except Closed:
+            live.lose()
+
+    async def _record(self, live: Live, end: End) -> None:
         pending = live.take_pending()
         closing = close_turn(live, end, registry=self._registry, pending=pending)
         try:

@@ -3,22 +3,20 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from itertools import count
 
-from pydantic_core import to_json
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from service.db.engine import Database
 from service.db.failures import is_rollback
-from service.domain.events import Event, pack
 from service.errors import Conflict, DatabaseUnavailable, EverturnError
 from service.repositories import turns
 from service.repositories.limits import Verdict
 from service.repositories.recovery import release
 from service.repositories.turns import Begin, Finish, Flush, Row, Written
 from service.turns.live import Live, Turn
+from service.turns.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -29,27 +27,13 @@ BEGIN_RETRIES = 2
 # What the database, its driver or the encoding of a row may raise about the row itself.
 REFUSALS = (SQLAlchemyError, ValueError, TypeError, ArithmeticError)
 ROLLBACK_SECONDS = 0.02
+# For a statement to notice that nobody waits for it any more.
+ABANDON_SECONDS = 1.0
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
-@dataclass(slots=True)
-class _Work:
-    """What one transaction will write."""
-
-    begins: list[tuple[Begin, "asyncio.Future[Verdict | None]"]] = field(default_factory=list)
-    appends: list[tuple[Live, list[Event]]] = field(default_factory=list)
-    finishes: list[tuple[Finish, "asyncio.Future[bool]"]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.begins or self.appends or self.finishes)
-
-    def split(self) -> "list[_Work]":
-        """The same, each item on its own, in the order in which they have to be written."""
-        return [
-            *(_Work(begins=[one]) for one in self.begins),
-            *(_Work(appends=[one]) for one in self.appends),
-            *(_Work(finishes=[one]) for one in self.finishes),
-        ]
+class Closed(Exception):
+    """The worker goes, and writes nothing more: what it leaves is another worker's."""
 
 
 class Journal:
@@ -73,6 +57,7 @@ class Journal:
         self._doubtful: list[Row] = []
         # Why nothing can be written now; None while all is well.
         self._outage: DatabaseUnavailable | None = None
+        self._closed = False
 
     async def warm_up(self) -> None:
         """Prepare the statements of a flush, so that the first turns do not wait for it. Raises DatabaseUnavailable."""
@@ -83,8 +68,10 @@ class Journal:
     async def begin(self, begin: Begin) -> Verdict | None:
         """Return when the turn is committed, or refused: what limits said, None where it holds nothing.
 
-        Raises Conflict, DatabaseUnavailable.
+        Raises Conflict, DatabaseUnavailable, Closed.
         """
+        if self._closed:
+            raise Closed
         if self._outage:
             raise type(self._outage)()
         future: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
@@ -94,17 +81,21 @@ class Journal:
 
     async def append(self, live: Live) -> None:
         """Have a turn's pending events journalled and then shown. Waits only while its backlog is too large."""
+        if self._closed:
+            return live.lose()
         self._dirty[live] = None
         if live.events:
             self._linger()
         else:
             self._wake()
-        while live.pending_chars > BACKLOG_CHARS:
+        while live.pending_chars > BACKLOG_CHARS and not self._closed:
             self._flushed.clear()
             await self._flushed.wait()
 
     async def finish(self, finish: Finish) -> bool:
-        """Return when the end is committed; False where the turn had been ended before or taken over."""
+        """Return when the end is committed; False where the turn had been ended before or taken over. Raises Closed."""
+        if self._closed:
+            raise Closed
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._finishes.append((finish, future))
         self._wake()
@@ -116,10 +107,24 @@ class Journal:
         while self._task:
             await asyncio.shield(self._task)
 
+    async def close(self, seconds: float) -> None:
+        """Write what was given so far, if that takes no longer, and nothing after that: whoever waits hears Closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.drain()
+        self._closed = True
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=ABANDON_SECONDS)
+        left = Work(self._begins, [], self._finishes)
+        self._begins, self._finishes = [], []
+        left.refuse(Closed())
+        self._flushed.set()
+
     def _wake(self) -> None:
         """Somebody waits: flush now, or right after the flush that runs."""
         self._urgent = True
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = asyncio.create_task(self._flush(), name="journal")
 
     def _linger(self) -> None:
@@ -135,20 +140,27 @@ class Journal:
                     self._alarm.cancel()
                     self._alarm = None
                 if work := self._take():
-                    await self._write(work)
+                    await self._write_or_refuse(work)
                     self._flushed.set()
         finally:
             self._task = None
 
-    def _take(self) -> _Work:
+    def _take(self) -> Work:
         self._urgent = len(self._begins) > BATCH or len(self._finishes) > BATCH
         begins, self._begins = self._begins[:BATCH], self._begins[BATCH:]
         dirty, self._dirty = self._dirty, {}
         appends = [(live, live.take_pending()) for live in dirty]
         finishes, self._finishes = self._finishes[:BATCH], self._finishes[BATCH:]
-        return _Work(begins, [(live, events) for live, events in appends if events], finishes)
+        return Work(begins, [(live, events) for live, events in appends if events], finishes)
 
-    async def _write(self, work: _Work) -> None:
+    async def _write_or_refuse(self, work: Work) -> None:
+        try:
+            await self._write(work)
+        except asyncio.CancelledError:
+            work.refuse(Closed())
+            raise
+
+    async def _write(self, work: Work) -> None:
         """Write it all, whatever it takes, and tell those who wait."""
         while True:
             try:
@@ -164,10 +176,10 @@ class Journal:
                 await self._settle(work, written)
                 return await self._clear_doubts()
 
-    async def _commit(self, work: _Work) -> Written:
+    async def _commit(self, work: Work) -> Written:
         flush = Flush(
             [begin for begin, _ in work.begins],
-            [event_row(live.turn, events) for live, events in work.appends],
+            work.event_rows(),
             [finish for finish, _ in work.finishes],
         )
         if self._database.dialect == "postgresql":
@@ -175,7 +187,7 @@ class Journal:
                 return await turns.write_at_once(connection, flush, self._lease_seconds)
         return await self._database.in_thread(lambda one: turns.write_in_turn(one, flush, self._lease_seconds))
 
-    async def _isolate(self, work: _Work, error: Exception) -> None:
+    async def _isolate(self, work: Work, error: Exception) -> None:
         """One item spoiled the transaction: write each on its own, so that it spoils only itself."""
         parts = work.split()
         if len(parts) > 1:
@@ -184,11 +196,11 @@ class Journal:
             return
         log.warning("a write was refused: %s", type(getattr(error, "orig", error)).__name__)
         if isinstance(error, IntegrityError):
-            _refuse(work, Conflict("The conversation changed meanwhile; read it and send again."))
+            work.refuse(Conflict("The conversation changed meanwhile; read it and send again."))
         else:
-            _refuse(work, EverturnError())
+            work.refuse(EverturnError())
 
-    async def _outlast(self, work: _Work, outage: DatabaseUnavailable) -> None:
+    async def _outlast(self, work: Work, outage: DatabaseUnavailable) -> None:
         """The database is away, or full: begins are tried a few times more, the rest until it is written."""
         self._outage = outage
         try:
@@ -200,7 +212,7 @@ class Journal:
                     self._outage = error
                     if attempt >= BEGIN_RETRIES:
                         self._doubtful += [_hold(begin) for begin, _ in work.begins]
-                        work = _refuse_begins(work, error)
+                        work = work.without_begins(error)
                     if not work:
                         break
                 except REFUSALS:
@@ -224,7 +236,7 @@ class Journal:
         except DatabaseUnavailable:
             self._doubtful += doubtful
 
-    async def _settle(self, work: _Work, written: Written) -> None:
+    async def _settle(self, work: Work, written: Written) -> None:
         """Tell those who wait. Only what the database took is shown: another worker may have taken a turn over."""
         for begin, begun in work.begins:
             if not begun.done():
@@ -249,35 +261,3 @@ class Journal:
 
 def _hold(begin: Begin) -> Row:
     return {name: begin.completion[name] for name in ("user_id", "id", "epoch")}
-
-
-def event_row(turn: Turn, events: Sequence[Event]) -> Row:
-    """Consecutive events as a row of the journal, with the epoch that fences it."""
-    return {
-        "user_id": turn.user_id,
-        "completion_id": turn.completion_id,
-        "seq": events[0].seq,
-        "last_seq": events[-1].seq,
-        "data": to_json(pack(events)).decode(),
-        "epoch": turn.epoch,
-    }
-
-
-def _refuse(work: _Work, error: EverturnError) -> None:
-    for _, begun in work.begins:
-        _fail(begun, error)
-    for live, _ in work.appends:
-        live.lose()
-    for _, ended in work.finishes:
-        _fail(ended, error)
-
-
-def _refuse_begins(work: _Work, error: DatabaseUnavailable) -> _Work:
-    for _, future in work.begins:
-        _fail(future, error)
-    return _Work(appends=work.appends, finishes=work.finishes)
-
-
-def _fail(future: "asyncio.Future[Verdict | None] | asyncio.Future[bool]", error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
