@@ -8,6 +8,7 @@ from typing import Any
 
 from service.domain.media import IMAGES
 from service.domain.paths import clean_path
+from service.domain.pixels import LARGEST
 from service.domain.text import clean
 
 # What a request may bring, and what one prompt holds: the newest.
@@ -18,7 +19,6 @@ PIXELS_PER_TOKEN = 750
 MOST_TOKENS = 1600
 BETWEEN = "\n\n"
 # What a file from elsewhere may say.
-LARGEST = 2**31 - 1
 MOST_READ = 64
 _HASH = re.compile("[0-9a-f]{64}")
 

@@ -5,6 +5,8 @@ from struct import unpack_from
 
 from service.domain.media import sniff_image
 
+# PNG's own bound (its specification, 7.1); the others cannot say more.
+LARGEST = 2**31 - 1
 # Segments of a JPEG that hold a frame's size: SOF0 to SOF15, less DHT, JPG and DAC (ITU T.81, B.1.1.3).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -21,6 +23,8 @@ def measure(data: bytes) -> tuple[str, int, int]:
         raise ValueError("an image without its size") from None
     if not width or not height:
         raise ValueError("an image without pixels")
+    if max(width, height) > LARGEST:
+        raise ValueError("an image larger than its format allows")
     return kind, width, height
 
 

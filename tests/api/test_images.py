@@ -75,6 +75,7 @@ async def test_the_provider_gets_the_very_bytes(http: httpx2.AsyncClient, llmock
         (jpeg(before=65_000), "image/jpeg"),
         *((webp(kind), "image/webp") for kind in (b"VP8 ", b"VP8L", b"VP8X")),
     ],
+    ids=("gif", "jpeg", "lossy", "lossless", "extended"),
 )
 async def test_images_of_every_kind_are_measured(http: httpx2.AsyncClient, data: bytes, media_type: str) -> None:
     body = {"role": "user", "content": [sent(data, media_type)]}

@@ -1,5 +1,6 @@
 """How large an image is, from its head; and what is none."""
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,15 @@ def test_a_broken_image_is_refused_or_has_pixels(data: bytes, noise: bytes, at: 
 def test_what_has_no_pixels_is_no_image(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"image|PNG|JPEG|WebP"):
         measure(data)
+
+
+@pytest.mark.parametrize("size", [(2**32 - 1, 1), (1, 2**31)])
+def test_what_is_larger_than_png_allows_is_no_image(size: tuple[int, int]) -> None:
+    """An export of it could not be read back."""
+    head = png()[:16]
+    assert measure(head + struct.pack(">II", 2**31 - 1, 1)) == ("image/png", 2**31 - 1, 1)
+    with pytest.raises(ValueError, match="larger"):
+        measure(head + struct.pack(">II", *size))
 
 
 def test_images_count_as_their_pixels_up_to_a_ceiling() -> None:
