@@ -14,8 +14,8 @@ from service.errors import as_full
 
 IN_MEMORY = 1_000_000
 CHUNK = 64 * 1024
-# A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection), some also with full-width signs.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 async def attach(

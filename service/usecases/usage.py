@@ -210,7 +210,8 @@ def _plan(ask: UsageAsk) -> _Plan:
 
 @cache
 def _zones() -> set[str]:
-    return available_timezones()
+    # Files beside the zones on some systems: the host's own zone is nobody's business, and the others are none.
+    return available_timezones() - {"localtime", "posixrules", "Factory"}
 
 
 def _buckets(
