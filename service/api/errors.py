@@ -134,7 +134,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return invalid(error.errors(), request_id_of(request))
+    mistakes = [{**one, "loc": _place(one, error.body)} for one in error.errors()]
+    return invalid(mistakes, request_id_of(request))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -181,6 +182,32 @@ def _members(status: int, code: str, title: str, detail: object, request_id: str
         "code": code,
         "request_id": request_id,
     }
+
+
+def _place(mistake: Mapping[str, Any], body: Any) -> list[str | int]:
+    """Where a mistake is in what was sent: without the names that pydantic puts in for the branches of a union."""
+    where, *steps = mistake["loc"]
+    if where != "body":
+        return [where, *steps[:1], *(step for step in steps[1:] if isinstance(step, int))]
+    if not isinstance(body, dict | list):
+        return [where, *steps]
+    found, value, branch = [where], body, False
+    for index, step in enumerate(steps):
+        last = index == len(steps) - 1
+        # Of what names its own shape the branch is called so; the place inside of it follows.
+        branch = not (branch or last) and isinstance(value, dict) and value.get("type") == step
+        if not branch and _holds(value, step):
+            value = value[step]
+            found.append(step)
+        elif last and mistake["type"] == "missing":
+            found.append(step)
+    return found
+
+
+def _holds(value: Any, step: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, dict) and step in value
 
 
 def _mistake(error: Mapping[str, Any]) -> dict[str, object]:

@@ -166,7 +166,7 @@ def refuse_blind(model: Model, lines: tuple[Line, ...]) -> Unprocessable | None:
     """The error for images that a model is known not to take."""
     if model.images is not False or not any(line.parts for line in lines):
         return None
-    return Unprocessable(f"The model {model.id} takes no images.")
+    return Unprocessable(f"The model {model.id} takes no images.", loc=("body", "model"))
 
 
 async def _measure(path: str, declared: str, data: bytes) -> ImagePart:

@@ -203,11 +203,11 @@ class Turns:
         if row is None or row.conversation_id != talk.id:
             if request.parent_id:
                 raise NotFound(f"There is no message {chosen} in conversation {talk.id}.")
-            raise Unprocessable("Nothing was asked in this conversation yet.")
+            raise Unprocessable("Nothing was asked in this conversation yet.", loc=("path", "conversation_id"))
         if row.role != "assistant":
             return row.id, None
         if row.parent_id is None:
-            raise Unprocessable("Nothing was asked before this message.")
+            raise Unprocessable("Nothing was asked before this message.", loc=("body", "message_id"))
         return row.parent_id, row
 
     def _opening(self, request: Request, model: Model, place: _Place | None, fallbacks: tuple[Model, ...]) -> Opening:

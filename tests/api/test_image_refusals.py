@@ -26,6 +26,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("a text file", [shown("notes.txt")], 422, "no image"),
     ("a text that says it is bytes", [shown("bytes")], 422, "no image"),
     ("an image that says it is a text", [shown("disguised.txt")], 422, "no image"),
+    ("an image wider than any", [sent(PNG[:16] + b"\xff\xff\xff\xff" + PNG[20:])], 422, "no image"),
     ("an image cut off", [shown("cut.png")], 422, "no image"),
     ("an address", [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}], 422, "No address"),
     ("a secure address", [{"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}], 422, "No address"),
@@ -96,6 +97,7 @@ async def test_a_model_without_eyes_is_not_shown_images(people: People, llmock: 
     for path in ("/chat/completions", "/chat/completions/stream", "/completions/openai"):
         reply = await http.post(path, json=body)
         assert (reply.status_code, "takes no images" in reply.text) == (422, True), reply.text
+        assert reply.json()["detail"][0]["loc"] == ["body", "model"]
     assert (await call(http, "GET", "/files", expect=200))["total"] == 0
     assert (await call(http, "GET", "/conversations", expect=200))["total"] == 0
     # As a fallback it is passed over, and in a comparison it fails alone.
@@ -106,6 +108,7 @@ async def test_a_model_without_eyes_is_not_shown_images(people: People, llmock: 
     del compared["model"]
     results = (await call(http, "POST", "/compare-providers", compared, expect=201))["results"]
     assert [one["status"] for one in results] == ["failed", "completed"]
+    assert "takes no images" in results[0]["error"]["detail"][0]["msg"]
     # A talk about an image can go on with it, and it is told what it does not see.
     talk = (await call(http, "POST", "/conversation", {"messages": [body["messages"][0]]}, expect=201))["id"]
     again = await http.post(f"/conversations/{talk}/regenerate", json={"model": blind})

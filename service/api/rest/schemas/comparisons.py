@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.api.errors import Problem
+from service.api.errors import Invalid, Problem
 from service.api.rest.schemas.completions import Status, UsageOut
 
 
@@ -24,7 +24,7 @@ class CompareResult(BaseModel):
     latency_ms: int | None = Field(description="from accepting the question to the end of the answer")
     first_token_ms: int | None
     warnings: list[str]
-    error: Problem | None = None
+    error: Problem | Invalid | None = None
 
 
 class CompareReply(BaseModel):
