@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
-from pydantic_core import from_json
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError, from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,6 +25,16 @@ class Body(BaseModel):
     """Base of all request bodies: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "A number is needed, not true or false.")
+    return value
+
+
+# JSON's true is no number, though Python's is.
+NUMBER = BeforeValidator(_no_flag)
 
 
 class StrictRoute(APIRoute):

@@ -187,13 +187,84 @@ async def test_a_query_that_makes_no_sense_is_named(http: httpx2.AsyncClient, qu
     "field",
     [{"temperature": 2.1}, {"temperature": -1}, {"temperature": "hot"}, {"max_tokens": 0}, {"max_tokens": 1.5},
      {"top_p": 0}, {"stop": ["a"] * 5}, {"stop": "a"}, {"seed": -1}, {"stream": "maybe"}, {"model": ""},
-     {"conversation_id": 0}, {"conversation_id": "1.5"}, {"messages": []}, {"on_conflict": "wait"}],
+     {"conversation_id": 0}, {"conversation_id": "1.5"}, {"messages": []}, {"on_conflict": "wait"},
+     {"temperature": True}, {"max_tokens": True}, {"top_p": True}, {"seed": True}, {"conversation_id": True},
+     {"fallbacks": ["free", "free"]}, {"fallbacks": [OPENAI]}],
 )  # fmt: skip
 async def test_a_parameter_out_of_range_is_named(people: People, llmock: Any, field: Json) -> None:
     body = {"model": OPENAI, "messages": [LINE], **field}
     problem = refused(await people.owner.post("/chat/completions", json=body), 422, "unprocessable")
     assert problem["detail"][0]["loc"][:2] == ["body", next(iter(field))]
     assert llmock.requests == []
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "http://x.org/a.png"}}
+PLACES: list[tuple[Any, list[str | int]]] = [
+    (None, []),
+    (5, []),
+    ("", []),
+    ([], []),
+    ([{"type": "text", "text": ""}], [0, "text"]),
+    ([{"type": "text"}], [0, "text"]),
+    ([{"type": "text", "text": "x"}, PICTURE], [1, "image_url", "url"]),
+    ([{"type": "image_url", "image_url": {}}], [0, "image_url", "url"]),
+    ([{"type": "image_url", "image_url": 5}], [0, "image_url"]),
+    ([{"type": "image", "file": "/a"}], [0, "file"]),
+    ([{"type": "image"}], [0, "file"]),
+    ([{"type": "text", "text": "x", "more": 1}], [0, "more"]),
+    ([{"type": "sound"}], [0]),
+    ([5], [0]),
+]
+
+
+@pytest.mark.parametrize(("content", "place"), PLACES)
+async def test_loc_leads_to_the_place_in_what_was_sent(http: httpx2.AsyncClient, content: Any, place: Any) -> None:
+    asks: list[tuple[str, Json, list[str | int]]] = [
+        ("/chat", {"role": "user", "content": content}, ["body", "content"]),
+        (
+            "/conversation",
+            {"messages": [LINE, {"role": "user", "content": content}]},
+            ["body", "messages", 1, "content"],
+        ),
+    ]
+    for path, body, above in asks:
+        problem = refused(await http.post(path, json=body), 422, "unprocessable")
+        assert [one["loc"] for one in problem["detail"]] == [[*above, *place]]
+
+
+async def test_loc_of_a_path_is_its_parameter(people: People) -> None:
+    problem = refused(await people.admin.get("/users/abc/keys"), 422, "unprocessable")
+    assert {tuple(one["loc"]) for one in problem["detail"]} == {("path", "user_id")}
+
+
+async def test_what_is_refused_later_says_where_as_well(people: People) -> None:
+    http = people.owner
+    empty = (await call(http, "POST", "/conversation", {}, expect=201))["id"]
+    said = {"messages": [{"role": "assistant", "content": "Hi"}]}
+    unasked = await call(http, "POST", "/conversation", said, expect=201)
+    first = unasked["active_leaf_id"]
+    for talk, body, place in (
+        (empty, {}, ["path", "conversation_id"]),
+        (unasked["id"], {"message_id": first}, ["body", "message_id"]),
+    ):
+        reply = await http.post(f"/conversations/{talk}/regenerate", json={"model": OPENAI, **body})
+        assert refused(reply, 422, "unprocessable")["detail"][0]["loc"] == place
+
+
+@pytest.mark.parametrize("parent", [True, 1])
+async def test_a_comparison_has_no_parent_without_a_conversation(people: People, llmock: Any, parent: Any) -> None:
+    body = {"models": [OPENAI], "messages": [LINE], "parent_id": parent}
+    reply = await people.owner.post("/compare-providers", json=body)
+    assert refused(reply, 422, "unprocessable")["detail"][0]["loc"] == ["body", "parent_id"]
+    assert llmock.requests == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("limits", "requests_per_minute"), ("limits", "streams"), ("budgets", "day")]
+)
+async def test_true_is_no_limit(people: People, kind: str, name: str) -> None:
+    reply = await people.admin.patch(f"/users/{people.owner_id}", json={kind: {name: True}})
+    assert refused(reply, 422, "unprocessable")["detail"][0]["loc"] == ["body", kind, name]
 
 
 async def test_a_body_that_is_cut_off_stores_nothing(people: People, running_service: Running) -> None:

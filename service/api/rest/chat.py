@@ -26,6 +26,7 @@ from service.api.sse import SSE
 from service.domain.callers import Caller
 from service.domain.claims import Claim
 from service.domain.history import Line
+from service.errors import Unprocessable
 from service.turns.asking import Request
 
 router = APIRouter(
@@ -120,6 +121,14 @@ def asked(
         streamed=streamed,
         stored=getattr(body, "store", True),
         on_conflict=body.on_conflict,
-        fallbacks=None if body.fallbacks is None else tuple(body.fallbacks),
+        fallbacks=_fallbacks(body),
         claim=claim,
     )
+
+
+def _fallbacks(body: TurnBase | ModelPromptIn) -> tuple[str, ...] | None:
+    named = body.fallbacks
+    if named is not None and len({*named, getattr(body, "model", None)}) <= len(named):
+        said = "Each fallback is named once, and is another model than the one that is asked."
+        raise Unprocessable(said, loc=("body", "fallbacks"))
+    return None if named is None else tuple(named)

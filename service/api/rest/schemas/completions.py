@@ -3,19 +3,20 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from service.api.body import Body
+from service.api.body import NUMBER, Body
 from service.api.rest.schemas.conversations import ModelName
 from service.api.rest.schemas.messages import Id, MessageIn
 from service.api.rest.schemas.parts import Content, Text
 from service.turns.opening import Sampling
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-Temperature = Annotated[float, Field(ge=0, le=2)]
+Temperature = Annotated[float, Field(ge=0, le=2), NUMBER]
 Fallbacks = Annotated[list[ModelName], Field(max_length=5)] | None
 OnConflict = Literal["reject", "queue", "interrupt", "branch"]
-MaxTokens = Annotated[int, Field(ge=1, le=10_000_000)]
+MaxTokens = Annotated[int, Field(ge=1, le=10_000_000), NUMBER]
 
 
 class SamplingIn(Body):
@@ -23,9 +24,9 @@ class SamplingIn(Body):
 
     temperature: Temperature | None = None
     max_tokens: MaxTokens | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1), NUMBER] | None = None
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)] = []
-    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1), NUMBER] | None = None
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.max_tokens, self.top_p, tuple(self.stop), self.seed)
@@ -124,6 +125,13 @@ class CompareIn(SamplingIn):
     conversation_id: Id | None = None
     parent_id: Id | None = None
     store: bool = True
+
+    @field_validator("parent_id")
+    @classmethod
+    def check_parent(cls, parent_id: int | None, told: ValidationInfo) -> int | None:
+        if parent_id is not None and told.data.get("conversation_id", 0) is None:
+            raise PydanticCustomError("parent_alone", "A parent is named together with its `conversation_id`.")
+        return parent_id
 
 
 class UsageOut(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.body import Body
+from service.api.body import NUMBER, Body
 from service.api.rest.schemas.messages import MessageIn
 
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
@@ -83,7 +83,7 @@ class ForkIn(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"title": "Another way"}})
 
-    message_id: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
+    message_id: Annotated[int, Field(ge=1, le=2**53 - 1), NUMBER] | None = None
     title: Title | None = None
 
 
@@ -92,7 +92,7 @@ class ActivateIn(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"message_id": 18}})
 
-    message_id: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    message_id: Annotated[int, Field(ge=1, le=2**53 - 1), NUMBER]
 
 
 class ConversationOut(ConversationItem):

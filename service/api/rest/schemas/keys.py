@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.api.body import Body
+from service.api.body import NUMBER, Body
 from service.domain.callers import KeyKind, Scope
 
 TOKEN = "evt_2_hlhRuZHtuqAOoKeZdkbL80g3o46NDSo80x5l3d"
@@ -31,7 +31,9 @@ class RotateIn(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"overlap_seconds": 3600}})
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=2_592_000, description="How long the old key stays valid.")] = 86_400
+    overlap_seconds: Annotated[
+        int, Field(ge=0, le=2_592_000, description="How long the old key stays valid."), NUMBER
+    ] = 86_400
 
 
 class KeyOut(BaseModel):

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.body import Body
+from service.api.body import NUMBER, Body
 from service.domain.meters import to_dollars, to_nano
 from service.domain.quotas import Quota
 
-Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=9)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=9), NUMBER]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1), NUMBER]
 RATES = {"requests": "requests_per_minute", "tokens": "tokens_per_minute", "streams": "streams"}
 
 

@@ -7,12 +7,12 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.body import Body
+from service.api.body import NUMBER, Body
 from service.api.rest.schemas import parts
 from service.api.rest.schemas.parts import Content, PartOut
 from service.domain.history import Line
 
-Id = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Id = Annotated[int, Field(ge=1, le=2**53 - 1), NUMBER]
 IdPath = Annotated[int, Path(ge=1, le=2**53 - 1)]
 Role = Literal["system", "user", "assistant"]
 

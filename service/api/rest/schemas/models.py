@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.body import Body
+from service.api.body import NUMBER, Body
 from service.domain.meters import Prices
 
 # Words between slashes, as providers name their models; nothing that a path or a query would read otherwise.
@@ -15,9 +15,9 @@ ModelId = Annotated[str, Field(min_length=1, max_length=200, pattern=ID)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 ProviderName = Annotated[str, Field(min_length=1, max_length=64)]
 Upstream = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
-Tokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000_000), NUMBER]
 # Nano-dollars are the least that the ledger counts.
-Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9), NUMBER]
 
 
 class PricesIn(Body):
