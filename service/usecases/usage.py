@@ -218,9 +218,9 @@ def _buckets(
     plan: _Plan, groups: tuple[Group, ...], found: Sequence[Row[Any]], whole: Sequence[Row[Any]]
 ) -> Iterator[dict[str, Any]]:
     by_number, totals = _by_number(found), _by_number(whole)
-    names = _names(groups)
+    keys = _keys(groups)
     for number in range(len(plan.marks) - 1):
-        parts = [_named(names, row) for row in by_number.get(number, [])] if groups else []
+        parts = [_named(keys, row) for row in by_number.get(number, [])] if groups else []
         yield plan.span(number) | _sum(totals.get(number, [])) | {"groups": parts}
 
 
@@ -233,14 +233,18 @@ def _names(groups: tuple[Group, ...]) -> list[str]:
 
 
 def _line(plan: _Plan, groups: tuple[Group, ...], number: int, row: Row[Any] | None) -> dict[str, Any]:
-    names = _names(groups)
-    told = dict.fromkeys(names) | _shown(NOTHING) if row is None else _named(names, row)
+    told = dict.fromkeys(_names(groups)) | _shown(NOTHING) if row is None else _named(_keys(groups), row)
     return plan.span(number) | told
 
 
-def _named(names: list[str], row: Row[Any]) -> dict[str, Any]:
+@cache
+def _keys(groups: tuple[Group, ...]) -> tuple[str, ...]:
+    return (*_names(groups), *TOLD)
+
+
+def _named(keys: tuple[str, ...], row: Row[Any]) -> dict[str, Any]:
     """A row of `add_up`: what is shown of its groups, and its sums. Reports have thousands."""
-    told: dict[str, Any] = dict(zip((*names, *TOLD), row[1:], strict=True))
+    told: dict[str, Any] = dict(zip(keys, row[1:], strict=True))
     told["cost_usd"] = _cost(told)
     return told
 
