@@ -38,7 +38,10 @@ def test_a_broken_image_is_refused_or_has_pixels(data: bytes, noise: bytes, at: 
     assert min(width, height) > 0
 
 
-@pytest.mark.parametrize("data", [b"", b"<svg/>", png(0, 5), gif(5, 0), b"\xff\xd8\xff\xd9", b"RIFF....WEBPVP8?"])
+NOTHING = {"empty": b"", "svg": b"<svg/>", "png": png(0, 5), "gif": gif(5, 0), "jpeg": b"\xff\xd8\xff\xd9"}
+
+
+@pytest.mark.parametrize("data", [*NOTHING.values(), b"RIFF....WEBPVP8?"], ids=[*NOTHING, "webp"])
 def test_what_has_no_pixels_is_no_image(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"image|PNG|JPEG|WebP"):
         measure(data)
