@@ -35,6 +35,7 @@ OTHER_SERVER = "EVERTURN_TEST_DATABASE_URL"
 EDGE = (
     "tests/contract/",
     *(f"tests/api/test_{noun}.py" for noun in ("attacks", "bad_input", "file_attacks", "keys", "lists", "matrix")),
+    *(f"tests/api/test_{noun}.py" for noun in ("image_refusals", "openapi", "places")),
     *(f"tests/api/test_{noun}.py" for noun in ("model_changes", "models", "once", "prompts", "service_keys", "users")),
 )
 # Their tests start and kill processes, and wait: a run of several processes is over sooner where they come first.
