@@ -171,7 +171,8 @@ def run_core(work: Callable[[Core], Awaitable[Answer]]) -> Answer:
 
 
 async def _with_core(settings: Settings, work: Callable[[Core], Awaitable[Answer]]) -> Answer:
-    core = build_core(settings)
+    # A whole ledger is proved, or rebuilt, by statements that take minutes.
+    core = build_core(settings, statement_seconds=None)
     try:
         await verify_schema(core.database)
         return await work(core)

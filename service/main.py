@@ -37,7 +37,7 @@ from service.api.rest import (
 from service.blobs.arriving import Arriving, Quota
 from service.blobs.store import Store
 from service.config import Settings
-from service.db.engine import Database
+from service.db.engine import STATEMENT_SECONDS, Database
 from service.db.ids import Ids
 from service.db.migrate import verify_schema
 from service.db.pepper import load_pepper
@@ -197,11 +197,19 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await core.close()
 
 
-def build_core(settings: Settings) -> Core:
-    """The database and what needs nothing else. Raises WeakPepperError, ValueError for a database that is neither."""
+def build_core(settings: Settings, *, statement_seconds: float | None = STATEMENT_SECONDS) -> Core:
+    """The database and what needs nothing else. Raises WeakPepperError, ValueError for a database that is neither.
+
+    `statement_seconds` is how long Postgres may take for one statement; None for as long as it needs.
+    """
     url = database_url(settings)
     pepper = load_pepper(url, settings.pepper.get_secret_value() if settings.pepper else None)
-    database = Database(url, pool=settings.database_pool, synchronous=settings.sqlite_synchronous)
+    database = Database(
+        url,
+        pool=settings.database_pool,
+        synchronous=settings.sqlite_synchronous,
+        statement_seconds=statement_seconds,
+    )
     ids = Ids(database)
     cursors = Cursors(derive(pepper, "cursors"))
     pager, claims = Pager(cursors), Claims(database)

@@ -41,13 +41,20 @@ Result = TypeVar("Result")
 class Database:
     """Connections to SQLite or Postgres. Repositories get a connection and never commit."""
 
-    def __init__(self, url: str, *, pool: int = 10, synchronous: str = "full") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool: int = 10,
+        synchronous: str = "full",
+        statement_seconds: float | None = STATEMENT_SECONDS,
+    ) -> None:
         self.url = async_url(url)
         self.dialect = self.url.get_backend_name()
         sqlite = self.dialect == "sqlite"
-        self.engine = _sqlite(self.url, synchronous) if sqlite else _postgres(self.url, pool)
+        self.engine = _sqlite(self.url, synchronous) if sqlite else _postgres(self.url, pool, statement_seconds)
         # The journal's own connection: it never queues behind readers, and its few large statements are planned once.
-        self._journal = None if sqlite else _postgres(self.url, 1, PLANNED_ONCE)
+        self._journal = None if sqlite else _postgres(self.url, 1, statement_seconds, PLANNED_ONCE)
         self._thread = _WriterThread(self.url, synchronous) if self.dialect == "sqlite" else None
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
 
@@ -175,7 +182,7 @@ def async_url(url: str) -> URL:
             raise ValueError(f"database_url names {other!r}; Everturn stores in sqlite or postgresql")
 
 
-def _postgres(url: URL, pool: int, setting: str = "") -> AsyncEngine:
+def _postgres(url: URL, pool: int, statement_seconds: float | None, setting: str = "") -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=pool,
@@ -185,7 +192,7 @@ def _postgres(url: URL, pool: int, setting: str = "") -> AsyncEngine:
         pool_use_lifo=True,
         connect_args={
             "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
+            "command_timeout": statement_seconds,
             "server_settings": {"application_name": "everturn", "timezone": "UTC"},
         },
     )
