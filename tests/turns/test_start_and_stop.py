@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from time import monotonic
 
 import pytest
@@ -99,3 +99,15 @@ async def held_up(url: str) -> AsyncIterator[None]:
             yield
     finally:
         await other.close()
+
+
+async def test_a_statement_may_take_as_long_as_it_is_given(postgres_url: str) -> None:
+    """Requests are given seconds; what proves a whole ledger is given as long as it needs."""
+    for seconds, ends in ((0.3, False), (None, True)):
+        database = Database(postgres_url, statement_seconds=seconds)
+        try:
+            with nullcontext() if ends else pytest.raises(Unavailable):
+                async with database.reading() as connection:
+                    await connection.execute(text("SELECT pg_sleep(0.8)"))
+        finally:
+            await database.close()
