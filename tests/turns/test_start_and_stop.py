@@ -15,7 +15,7 @@ from service.db.engine import Database
 from service.domain.tasks import end
 from service.errors import Unavailable
 from service.main import run_worker
-from tests.conftest import PEPPER
+from tests.conftest import PEPPER, MakeDatabase
 from tests.turns.house import ENDING, House, open_house
 
 LONG = {
@@ -101,13 +101,12 @@ async def held_up(url: str) -> AsyncIterator[None]:
         await other.close()
 
 
-async def test_a_statement_may_take_as_long_as_it_is_given(postgres_url: str) -> None:
+async def test_a_statement_may_take_as_long_as_it_is_given(make_database: MakeDatabase) -> None:
     """Requests are given seconds; what proves a whole ledger is given as long as it needs."""
-    for seconds, ends in ((0.3, False), (None, True)):
-        database = Database(postgres_url, statement_seconds=seconds)
-        try:
-            with nullcontext() if ends else pytest.raises(Unavailable):
+    with make_database("postgres") as url:
+        for seconds, answers in ((0.3, False), (None, True)):
+            database = Database(url, statement_seconds=seconds)
+            with nullcontext() if answers else pytest.raises(Unavailable):
                 async with database.reading() as connection:
                     await connection.execute(text("SELECT pg_sleep(0.8)"))
-        finally:
             await database.close()
