@@ -53,6 +53,6 @@ def _judge(tallies: list[Tally], report: Callable[[str], None]) -> None:
         report(tally.words)
     for tally in tallies:
         assert tally.most > 10, f"{tally.name}: the writes are not seen"
-        assert tally.deaths > 1, f"{tally.name}: nothing died"
+        assert tally.deaths > 0, f"{tally.name}: nothing died"
     broken = [f"{tally.name}, {words}" for tally in tallies for words in tally.violations]
     assert not broken, "\n".join(broken)
