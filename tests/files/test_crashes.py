@@ -25,18 +25,6 @@ def own(
         yield made
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def place(
-    request: pytest.FixtureRequest,
-    make_database: MakeDatabase,
-    llmock_server: LLMockServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Shelf]:
-    """One for all tests that do not stop it."""
-    with shelf(make_database, llmock_server, tmp_path_factory.mktemp("files"), kind=request.param) as made:
-        yield made
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that another process does. Raises TimeoutError."""
     async with asyncio.timeout(20):

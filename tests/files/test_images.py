@@ -7,30 +7,17 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from llmock.testing import LLMockServer
 from sqlalchemy import text
 
 from service.db.engine import Database
 from tests.api.images import messages, put, sent, shown
 from tests.api.steps import OPENAI, Json, call
-from tests.conftest import KINDS, MakeDatabase
-from tests.files.shelves import Shelf, audit, shelf, sweep
+from tests.files.shelves import Shelf, audit, sweep
 from tests.pictures import png
 
 ROOM = 400_000
+LIMITS = {"EVERTURN_USER_FILE_BYTES": str(ROOM)}
 PNG = {"content-type": "image/png"}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def place(
-    request: pytest.FixtureRequest,
-    make_database: MakeDatabase,
-    llmock_server: LLMockServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Shelf]:
-    folder, room = tmp_path_factory.mktemp("images"), str(ROOM)
-    with shelf(make_database, llmock_server, folder, kind=request.param, EVERTURN_USER_FILE_BYTES=room) as made:
-        yield made
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from llmock.testing import LLMockServer
 
-from tests.conftest import KINDS, MakeDatabase
+from tests.conftest import MakeDatabase
 from tests.files.shelves import Shelf, audit, half_a_put, shelf
 
 PIECE = 100_000
@@ -18,18 +18,6 @@ LIMITS = {
     "EVERTURN_USER_FILES": "12",
     "EVERTURN_MAX_FILE_BYTES": str(6 * PIECE),
 }
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def place(
-    request: pytest.FixtureRequest,
-    make_database: MakeDatabase,
-    llmock_server: LLMockServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Shelf]:
-    folder = tmp_path_factory.mktemp("quota")
-    with shelf(make_database, llmock_server, folder, kind=request.param, **LIMITS) as made:
-        yield made
 
 
 @pytest.fixture

@@ -5,26 +5,13 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from llmock.testing import LLMockServer
 
 from tests.api.images import put, sent, shown
 from tests.api.steps import OPENAI, Json, call
-from tests.conftest import KINDS, MakeDatabase
-from tests.files.shelves import Shelf, audit, shelf
+from tests.files.shelves import Shelf, audit
 from tests.pictures import png
 
 LIMITS = {"EVERTURN_USER_FILE_BYTES": "1200000", "EVERTURN_USER_FILES": "3"}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def place(
-    request: pytest.FixtureRequest,
-    make_database: MakeDatabase,
-    llmock_server: LLMockServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Shelf]:
-    with shelf(make_database, llmock_server, tmp_path_factory.mktemp("refusals"), kind=request.param, **LIMITS) as made:
-        yield made
 
 
 @pytest.fixture
