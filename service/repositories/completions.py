@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, delete, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.tables import attempts, completions, events, ledger_entries, messages
@@ -35,10 +35,7 @@ async def page_completions(
 
 async def find_record(connection: AsyncConnection, user_id: int | None, completion_id: int) -> Row[Any] | None:
     """A completion without its text, of one user or, for an admin, of anyone."""
-    query = select(*SHOWN).where(completions.c.id == completion_id)
-    if user_id is not None:
-        query = query.where(completions.c.user_id == user_id)
-    return (await connection.execute(query)).first()
+    return (await connection.execute(select(*SHOWN).where(*_named(user_id, completion_id)))).first()
 
 
 async def find_completion(
@@ -49,12 +46,16 @@ async def find_completion(
     query = (
         select(*SHOWN, messages.c.content.label("text"), messages.c.reasoning.label("thought"))
         .outerjoin(messages, answer)
-        .where(completions.c.id == completion_id)
+        .where(*_named(user_id, completion_id))
     )
-    if user_id is not None:
-        query = query.where(completions.c.user_id == user_id)
     row = (await connection.execute(query)).first()
     return (row, row.text, row.thought) if row else None
+
+
+def _named(user_id: int | None, completion_id: int) -> tuple[ColumnElement[bool], ...]:
+    """The completion of one user or, for an admin, of anyone."""
+    named = (completions.c.id == completion_id,)
+    return named if user_id is None else (*named, completions.c.user_id == user_id)
 
 
 async def list_attempts(connection: AsyncConnection, user_id: int, completion_id: int) -> list[Row[Any]]:
