@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 from pydantic_core import to_json
 
+from service.blobs.passing import BLOCK
 from service.commands import find_user, run_core
 from service.domain.porting.archives import WANTED
 from service.errors import Unprocessable
 from service.main import Core
 from service.usecases.exports import Format
-from service.usecases.imports import BLOCK, Outcome, Summary
+from service.usecases.imports import Outcome, Summary
 
 STDIN = Path("-")
 

@@ -76,6 +76,13 @@ async def list_files(connection: AsyncConnection, user_id: int, after: str, most
     )
 
 
+async def list_unnamed(connection: AsyncConnection, user_id: int, after: str, most: int) -> list[Row[Any]]:
+    """The next blobs, by hash, that messages show and no file names."""
+    named, shown = _referring()
+    query = select(*BLOB).where(blobs.c.user_id == user_id, blobs.c.sha256 > after, shown, ~named)
+    return list(await connection.execute(query.order_by(blobs.c.sha256).limit(most)))
+
+
 async def find_blob(connection: AsyncConnection, user_id: int, sha256: str) -> Row[Any] | None:
     query = select(*BLOB).where(blobs.c.user_id == user_id, blobs.c.sha256 == sha256)
     return (await connection.execute(query)).first()
@@ -153,6 +160,12 @@ def _unreferenced() -> ColumnElement[bool]:
 
 def _alone() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """Neither a file nor a message refers to it."""
+    named, shown = _referring()
+    return ~named, ~shown
+
+
+def _referring() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """A file refers to it; a message does."""
     named = exists().where(files.c.user_id == blobs.c.user_id, files.c.sha256 == blobs.c.sha256)
     shown = exists().where(message_blobs.c.user_id == blobs.c.user_id, message_blobs.c.sha256 == blobs.c.sha256)
-    return ~named, ~shown
+    return named, shown

@@ -5,11 +5,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import case, insert, literal, select, text, update
+from sqlalchemy import case, insert, literal, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.file_tables import blobs, message_blobs
 from service.db.import_tables import imports
-from service.db.recordset import encode, insert_rows
+from service.db.recordset import encode, insert_rows, upsert
 from service.db.tables import conversations, messages
 from service.db.types import Instant, now, to_micros
 from service.domain.porting.everturn import native_name
@@ -53,6 +54,19 @@ async def add_import(
     source, source_id = names
     row = {"user_id": user_id, "source": source, "source_id": source_id, "conversation_id": conversation_id}
     await connection.execute(insert(imports), row)
+
+
+async def show_images(connection: AsyncConnection, user_id: int, shown: Sequence[tuple[int, str]]) -> None:
+    """Have messages, by number, keep content, by hash, that they show: as far as both are here.
+
+    Raises IntegrityError where content goes in this very moment.
+    """
+    both = (messages.c.user_id == user_id, blobs.c.user_id == user_id, messages.c.parts.is_not(None))
+    for message_id, sha256 in shown:
+        found = select(messages.c.user_id, messages.c.id, blobs.c.sha256).select_from(messages.join(blobs, true()))
+        found = found.where(*both, messages.c.id == message_id, blobs.c.sha256 == sha256)
+        kept = upsert(connection.dialect.name, message_blobs).from_select(["user_id", "message_id", "sha256"], found)
+        await connection.execute(kept.on_conflict_do_nothing())
 
 
 async def add_messages(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:

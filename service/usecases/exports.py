@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.carrying import pieces_of
-from service.blobs.store import Blob, Store
+from service.blobs.store import Blob, Reader, Store
 from service.db.engine import Database
 from service.domain.meters import to_dollars
 from service.domain.porting import carried, chatgpt_lines, everturn
@@ -24,6 +24,8 @@ from service.repositories.exports import START, Mark, Record
 
 Format = Literal["ndjson", "chatgpt"]
 List = Callable[[AsyncConnection, int, int], Coroutine[Any, Any, list[Record]]]
+Stretch = Callable[[AsyncConnection, int, str, int], Coroutine[Any, Any, list[Record]]]
+Again = Callable[[AsyncConnection], Coroutine[Any, Any, Record | None]]
 FILES_AT_ONCE = 100
 MOST_TRIES = 3
 HIDDEN = ("user_id", "cost_nano", "answered_at", "message_id", "conversation_id")
@@ -44,15 +46,19 @@ class Exports:
         return self._chatgpt(user_id) if form == "chatgpt" else self._ndjson(user, tags)
 
     async def _ndjson(self, user: Record, tags: list[str]) -> AsyncGenerator[bytes]:
-        counts = {"files": 0, "conversations": 0, "messages": 0}
+        counts = {"files": 0, "images": 0, "conversations": 0, "messages": 0}
         yield line("export", {"version": everturn.VERSION})
         yield line("user", {**_account(user), "tags": tags})
         async for key in self._each(rows.list_keys, user.id):
             yield line("key", key._asdict())
         # Before the messages, whose images they may be.
-        async for row in self._named(user.id):
+        async for row in self._blobs(files.list_files, user.id, "path"):
             counts["files"] += 1
             async for piece in self._file(row):
+                yield piece
+        async for row in self._blobs(files.list_unnamed, user.id, "sha256"):
+            counts["images"] += 1
+            async for piece in self._image(row):
                 yield piece
         async for talk in self._each(rows.list_conversations, user.id):
             counts["conversations"] += 1
@@ -64,34 +70,45 @@ class Exports:
             yield piece
         yield line("end", counts)
 
-    async def _named(self, user_id: int) -> AsyncIterator[Record]:
+    async def _blobs(self, find: Stretch, user_id: int, key: str) -> AsyncIterator[Record]:
+        """All that `find` finds, in the order of `key`."""
         after = ""
         while True:
             async with self._database.reading() as connection:
-                page = await files.list_files(connection, user_id, after, FILES_AT_ONCE)
+                page = await find(connection, user_id, after, FILES_AT_ONCE)
             for row in page:
                 yield row
             if not page:
                 return
-            after = page[-1].path
+            after = getattr(page[-1], key)
 
-    async def _file(self, row: Record | None) -> AsyncIterator[bytes]:
+    async def _file(self, row: Record) -> AsyncIterator[bytes]:
         """A file's line and its content; nothing where it was deleted meanwhile. Raises Unavailable."""
+        found = await self._open(row, lambda connection: files.find_file(connection, row.user_id, row.path))
+        if found is not None:
+            yield line("file", carried.head_of(found[0]))
+            async for piece in _data(*found):
+                yield piece
+
+    async def _image(self, row: Record) -> AsyncIterator[bytes]:
+        """As `_file`, for an image that no file names."""
+        found = await self._open(row, lambda connection: files.find_blob(connection, row.user_id, row.sha256))
+        if found is not None:
+            yield line("image", carried.image_of(found[0]))
+            async for piece in _data(*found):
+                yield piece
+
+    async def _open(self, row: Record | None, again: Again) -> tuple[Record, Reader] | None:
+        """Its content and what it is by then; None where it was deleted meanwhile. Raises Unavailable."""
         for _ in range(MOST_TRIES):
             if row is None:
-                return
+                return None
             try:
-                reader = await self._store.open(Blob(row.user_id, row.sha256, row.token, row.size))
+                return row, await self._store.open(Blob(row.user_id, row.sha256, row.token, row.size))
             except FileNotFoundError:
                 # Replaced or deleted since it was looked up: look again.
                 async with self._database.reading() as connection:
-                    row = await files.find_file(connection, row.user_id, row.path)
-                continue
-            async with aclosing(pieces_of(reader, row.size)) as pieces:
-                yield line("file", carried.head_of(row))
-                async for piece in pieces:
-                    yield line("file_data", carried.data_of(piece))
-            return
+                    row = await again(connection)
         raise Unavailable("The content of a file is missing on the service's disk.")
 
     async def _talk(self, talk: Record) -> dict[str, Any]:
@@ -171,6 +188,12 @@ class Exports:
         async for page in self._pages(find, user_id):
             for row in page:
                 yield row
+
+
+async def _data(row: Record, reader: Reader) -> AsyncIterator[bytes]:
+    async with aclosing(pieces_of(reader, row.size)) as pieces:
+        async for piece in pieces:
+            yield line("file_data", carried.data_of(piece))
 
 
 def _account(user: Record) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from service.blobs.arriving import Arriving, Expected, Quota, exceeded, too_many
 from service.blobs.store import Blob, Incoming, Reader, Store
 from service.db.engine import Database
 from service.domain.etags import Conditions, Tags, quote
-from service.domain.media import HEAD_BYTES, contradicts
+from service.domain.media import HEAD_BYTES, IMAGES, contradicts, essence
 from service.domain.paging import Ask, Page
 from service.domain.parts import images_of
 from service.domain.porting.carried import IMPORTED, TAKEN, UNCHANGED, Brought, FileHead
@@ -35,8 +36,11 @@ from service.turns.keeping import add_blob, reuse_blob
 log = logging.getLogger(__name__)
 
 MOST_TRIES = 3
+# Between an image that an import brings and the message that keeps it: longer than an import takes.
+BROUGHT_SECONDS = 3 * 3600
 T = TypeVar("T")
 NEW = Conditions(none_match=Tags(any=True))
+NOWHERE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,10 @@ class Written:
     created: bool
 
 
+# Writes the rows of a blob that is on the disk. → what it says, and the blobs that are not needed any more.
+Write = Callable[[AsyncConnection, Blob, FileDraft], Awaitable[tuple[T, list[Blob]]]]
+
+
 class Files:
     def __init__(self, database: Database, pager: Pager, store: Store, arriving: Arriving, *, quota: Quota) -> None:
         self._database = database
@@ -84,20 +92,47 @@ class Files:
         Raises PreconditionFailed, QuotaExceeded, StorageFull, Unprocessable for an image that is none, BadRequest for
         another content than announced, and whatever `body` raises.
         """
-        room = await self._admit(user_id, draft)
-        with self._arriving.expect(user_id, draft.length, room=room) as expected:
-            async with self._store.receive(user_id) as incoming:
-                blob = await _fill(incoming, draft, expected, body)
-            return await self._enter(blob, lambda connection: self._write(connection, blob, draft))
+        return await self._receive(user_id, draft, body, self._write)
 
     async def bring(self, user_id: int, head: FileHead, body: AsyncIterator[bytes]) -> Brought:
-        """Keep a file that an import carries, unless its path names one. Raises as `put`."""
+        """Keep a file that an import carries, unless its path names one, and an image for the messages that show it.
+
+        Raises as `put`.
+        """
+        if head.path is None:
+            return await self._hold(user_id, head, body)
         try:
             await self.put(user_id, FileDraft(head.path, head.content_type, head.size, NEW, head.sha256), body)
             return IMPORTED
         except PreconditionFailed:
             async with self._database.reading() as connection:
-                return UNCHANGED if (await self._find(connection, user_id, head.path)).sha256 == head.sha256 else TAKEN
+                if (await self._find(connection, user_id, head.path)).sha256 == head.sha256:
+                    return UNCHANGED
+        if essence(head.content_type) in IMAGES:
+            with suppress(BadRequest, Unprocessable):
+                await self._hold(user_id, head, body)
+        return TAKEN
+
+    async def _hold(self, user_id: int, head: FileHead, body: AsyncIterator[bytes]) -> Brought:
+        """Keep an image until the messages that show it are there as well. Raises as `put`."""
+
+        async def hold(connection: AsyncConnection) -> bool:
+            return bool(await rows.hold_blobs(connection, user_id, [head.sha256], seconds=BROUGHT_SECONDS))
+
+        async def write(connection: AsyncConnection, blob: Blob, _draft: FileDraft) -> tuple[Brought, list[Blob]]:
+            usage = await rows.lock_usage(connection, user_id)
+            size = await add_blob(connection, self._store, blob)
+            if size and usage.bytes + size > self._quota.bytes:
+                raise exceeded(self._quota.bytes)
+            await rows.add_usage(connection, user_id, size=size, count=0)
+            await hold(connection)
+            row = await rows.find_blob(connection, user_id, head.sha256)
+            return IMPORTED, [] if row is not None and row.token == blob.token else [blob]
+
+        if await self._database.atomically(hold):
+            return UNCHANGED
+        draft = FileDraft(NOWHERE, head.content_type, head.size, Conditions(), head.sha256)
+        return await self._receive(user_id, draft, body, write)
 
     async def open(self, user_id: int, path: str) -> tuple[File, Reader]:
         """A file, and its content, to be closed. Raises NotFound, Unavailable."""
@@ -155,6 +190,13 @@ class Files:
                 continue
         log.error("a blob of user %s is missing on the disk", blob.user_id)
         raise Unavailable("The content of this file is missing on the service's disk.")
+
+    async def _receive(self, user_id: int, draft: FileDraft, body: AsyncIterator[bytes], write: Write[T]) -> T:
+        room = await self._admit(user_id, draft)
+        with self._arriving.expect(user_id, draft.length, room=room) as expected:
+            async with self._store.receive(user_id) as incoming:
+                blob = await _fill(incoming, draft, expected, body)
+            return await self._enter(blob, lambda connection: write(connection, blob, draft))
 
     async def _admit(self, user_id: int, draft: FileDraft) -> int:
         """Refuse early what would be refused in the end. → the bytes that the user may still send."""

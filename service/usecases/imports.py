@@ -3,35 +3,33 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.carrying import Pulled, content_of
+from service.blobs.passing import receive
 from service.db.engine import Database
 from service.db.ids import Ids
 from service.domain.history import Line
-from service.domain.parts import to_json
+from service.domain.parts import images_of, to_json
 from service.domain.porting.carried import Brought, FileData, FileHead
 from service.domain.porting.everturn import SOURCE, native_number
 from service.domain.porting.reading import Found, Lines, Told, read_upload
 from service.domain.porting.talks import Talk
 from service.domain.porting.trees import Order, Stood, leads_to, place_all, untangle
 from service.domain.titles import title_key, title_of
-from service.errors import BodyTooLarge, EverturnError, StorageFull, Unavailable, as_full
+from service.errors import EverturnError, StorageFull, Unavailable
 from service.repositories import conversations
 from service.repositories import imports as rows
 
 Result = Literal["imported", "updated", "unchanged", "skipped", "failed"]
 # Keeps a file where there is none at its path; what came of it, and why.
 Bring = Callable[[int, FileHead, AsyncIterator[bytes]], Awaitable[Brought]]
-BLOCK = 1 << 20
 AT_ONCE = 2
 TRIES = 3
 
@@ -76,29 +74,7 @@ class Imports:
 
     async def receive(self, chunks: AsyncIterator[bytes]) -> BinaryIO:
         """Put an upload on the disk, in a file without a name. Raises BodyTooLarge, StorageFull."""
-        with as_full("There is no room on the disk for this upload."), ExitStack() as stack:
-            upload = stack.enter_context(TemporaryFile(dir=self._room()))
-            size, block = 0, bytearray()
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > self._most:
-                    raise BodyTooLarge(f"An import has at most {self._most:,} bytes.")
-                block += chunk
-                if len(block) >= BLOCK:
-                    await asyncio.to_thread(upload.write, block)
-                    block = bytearray()
-            await asyncio.to_thread(upload.write, block)
-            await asyncio.to_thread(upload.flush)
-            stack.pop_all()
-            return upload
-
-    def _room(self) -> Path | None:
-        """The data directory, or the system's for passing files where that one cannot be made."""
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
-            return None
-        return self._folder
+        return await receive(chunks, self._folder, most=self._most)
 
     async def run(self, user_id: int, upload: BinaryIO, name: str = "") -> AsyncGenerator[Outcome | Summary]:
         """Import an upload, each conversation in a transaction of its own; the outcomes in order, a summary last.
@@ -123,8 +99,9 @@ class Imports:
         yield Summary(counts.total(), dict(counts), added, dict(left_out), dict(repaired))
 
     async def _carry(self, user_id: int, head: FileHead, pulled: Pulled[Found], *, number: int) -> Outcome:
-        """Keep a file. Raises Unavailable, StorageFull."""
-        told = Outcome(number, head.file, "failed", SOURCE, head.path, head.path)
+        """Keep a file or an image. Raises Unavailable, StorageFull."""
+        name = head.path or head.sha256
+        told = Outcome(number, head.file, "failed", SOURCE, name, name)
         try:
             result, reason = await self._bring(user_id, head, content_of(head, pulled))
         except EverturnError as error:
@@ -169,6 +146,8 @@ class Imports:
         # In the order of the file they get their numbers: so equal times are told apart as they were.
         missing = [node.source_id for node in order.given if node.source_id not in names]
         told = {"messages": len(order.given), "repaired": dict(order.repaired), "added": len(missing)}
+        if known:
+            await self._show_again(user_id, talk, stood)
         if known and not missing:
             return {**told, "outcome": "unchanged", "conversation_id": known}
         conversation_id = known or (await self._ids.take("conversation"))[0]
@@ -184,6 +163,18 @@ class Imports:
 
         await self._database.atomically(work)
         return {**told, "outcome": "updated" if known else "imported", "conversation_id": conversation_id}
+
+    async def _show_again(self, user_id: int, talk: Talk, stood: Sequence[Stood]) -> None:
+        """Have messages keep the images that were not here when they came. Raises IntegrityError."""
+        numbers = {one.name: one.id for one in stood}
+        shown = [
+            (numbers[node.source_id], image.sha256)
+            for node in talk.nodes
+            if node.source_id in numbers
+            for image in images_of(node.parts)
+        ]
+        if shown:
+            await self._database.atomically(lambda connection: rows.show_images(connection, user_id, shown))
 
 
 class _Moved(Exception):

@@ -147,7 +147,8 @@ async def test_pages_of_any_size_hold_everything_once(house: House, count: int) 
     export = await house.give(owner)
     lines = [json.loads(one) for one in comparable(export)[1:]]
     assert [one["id"] for one in lines] == [str(at) for at in range(count)]
-    assert json.loads(export.splitlines()[-1]) == {"type": "end", "files": 0, "conversations": 1, "messages": count}
+    told = {"files": 0, "images": 0, "conversations": 1, "messages": count}
+    assert json.loads(export.splitlines()[-1]) == {"type": "end", **told}
     await house.take(other, export)
     assert comparable(await house.give(other)) == comparable(export)
 
