@@ -129,6 +129,9 @@ def _declared_models(declared: tuple[ModelSettings, ...], names: set[str]) -> It
             prices=prices,
             price_version=prices.digest if prices else "",
             fallbacks=model.fallbacks,
+            tools=model.tools,
+            images=model.images,
+            reasoning=model.reasoning,
             refused_parameters=known_refusals(upstream),
         )
 

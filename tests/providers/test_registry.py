@@ -96,6 +96,23 @@ def test_declared_models_are_added_and_change_known_ones() -> None:
         registry.get_model("gone")
 
 
+def test_what_a_declared_model_can_do_is_said_or_told_by_its_name() -> None:
+    declared = (
+        {"id": "gpt-4o", "provider": "openai", "images": False},
+        {"id": "mine", "provider": "openai", "images": True, "tools": False, "reasoning": True},
+        {"id": "else", "provider": "openai", "upstream": "somebodys/gpt-3.5-turbo-own"},
+        {"id": "other", "provider": "openai"},
+    )
+    registry = build(OPENAI_API_KEY=KEY, models=declared)
+    found = {str(one["id"]): registry.get_model(str(one["id"])) for one in declared}
+    assert {name: (model.tools, model.images, model.reasoning) for name, model in found.items()} == {
+        "gpt-4o": (True, False, False),
+        "mine": (False, True, True),
+        "else": (True, False, False),
+        "other": (None, None, None),
+    }
+
+
 async def test_discovered_models_come_with_start_and_refresh(raw: RawServer) -> None:
     raw.play(answer(LIST))
     further = {"name": "vllm", "base_url": raw.url, "api_key": KEY}
