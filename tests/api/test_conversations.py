@@ -32,6 +32,16 @@ async def test_it_comes_back_as_it_was_made(http: httpx2.AsyncClient, path: str)
     assert (made["message_count"], made["active_leaf_id"]) == (0, None)
 
 
+@pytest.mark.usefixtures("llmock")
+async def test_what_needs_no_body_is_done_without_one(http: httpx2.AsyncClient) -> None:
+    talk = await start_talk(http, "Hello?")
+    await ask(http, talk["id"], "Are you there?")
+    for path in (f"/conversations/{talk['id']}/regenerate", f"/conversations/{talk['id']}/fork", "/conversations"):
+        replies = [await http.post(path, headers={"Idempotency-Key": f'"{path}"'}) for _ in range(2)]
+        assert [reply.status_code for reply in replies] == [201, 201], replies[0].text
+        assert replies[0].headers["location"] == replies[1].headers["location"]
+
+
 async def test_a_list_leaves_the_content_out(http: httpx2.AsyncClient) -> None:
     made = await call(http, "POST", "/conversations", EVERYTHING, expect=201)
     [shown] = (await call(http, "GET", "/conversations", expect=200))["items"]

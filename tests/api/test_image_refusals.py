@@ -28,7 +28,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("an image that says it is a text", [shown("disguised.txt")], 422, "no image"),
     ("an image wider than any", [sent(PNG[:16] + b"\xff\xff\xff\xff" + PNG[20:])], 422, "no image"),
     ("an image cut off", [shown("cut.png")], 422, "no image"),
-    ("an address", [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}], 422, "No address"),
+    ("an address", [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}], 422, "`{type: image"),
     ("a secure address", [{"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}], 422, "No address"),
     ("a local address", [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}], 422, "No address"),
     ("an address in a file", [shown("http://127.0.0.1/a.png")], 422, "two in a row"),

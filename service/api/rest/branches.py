@@ -24,9 +24,10 @@ Use = Annotated[Services, Depends(services)]
     "/conversations/{conversation_id}/fork", status_code=201, summary="Copy a conversation", dependencies=WRITES
 )
 async def fork_conversation(
-    conversation_id: IdPath, body: ForkIn, response: Response, owner: Owner, claim: Claimed, use: Use
+    conversation_id: IdPath, response: Response, owner: Owner, claim: Claimed, use: Use, body: ForkIn | None = None
 ) -> ConversationOut:
     """The branch up to `message_id`, or up to the active leaf, in a new conversation of its own."""
+    body = body or ForkIn()
     done = await use.conversations.fork(owner, conversation_id, Fork(body.message_id, body.title), claim=claim)
     response.headers["Location"] = f"/conversations/{done.made.id}"
     mark(response, replayed=done.replayed)

@@ -87,9 +87,15 @@ async def create_turn(
     summary="Have the last question answered again",
 )
 async def regenerate(
-    conversation_id: IdPath, body: RegenerateIn, caller: Completing, owner: Owner, claim: Claimed, use: Use
+    conversation_id: IdPath,
+    caller: Completing,
+    owner: Owner,
+    claim: Claimed,
+    use: Use,
+    body: RegenerateIn | None = None,
 ) -> Response:
     """Another answer beside the last one, or beside `message_id`; it becomes the active one. Both stay."""
+    body = body or RegenerateIn()
     request = asked(body, caller, owner, claim=claim, lines=(), streamed=body.stream)
     turn = replace(request, conversation_id=conversation_id, parent_id=body.message_id)
     return await reply(await use.turns.regenerate(turn), use, streamed=body.stream)

@@ -66,14 +66,14 @@ def collection(path: str, whose: Callable[..., Any], *, claims: Callable[..., An
 
     @router.post("", status_code=201, summary="Create a conversation", dependencies=WRITES)
     async def create_conversation(
-        body: ConversationIn,
         response: Response,
         use: Use,
+        body: ConversationIn | None = None,
         user_id: int = Depends(whose),
         claim: Claim | None = Depends(claims),
     ) -> ConversationOut:
         """Without messages; `POST /conversation` makes one with a history."""
-        return located(response, await use.conversations.create(user_id, draft(body), claim=claim))
+        return located(response, await use.conversations.create(user_id, draft(body or ConversationIn()), claim=claim))
 
     return router
 

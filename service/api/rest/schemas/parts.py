@@ -32,7 +32,7 @@ def _data_url(text: str) -> str:
         raise PydanticCustomError(
             "address",
             "No address is fetched: send the image itself as `data:image/png;base64,…`, or upload it with `PUT"
-            " /files/…` and name it as `{{type: image, file}}`.",
+            " /files/…` and name it as `{type: image, file}`.",
         )
     _decode(text)
     return text
