@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -65,6 +65,84 @@ class epoch(FunctionElement[int]):  # noqa: N801
 
     type = BigInteger()
     inherit_cache = True
+
+
+class total(FunctionElement[int]):  # noqa: N801
+    """The sum of bigints as a bigint. Postgres' own is a numeric, and takes twice as long to make."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+class dollars(FunctionElement[str]):  # noqa: N801
+    """Nano-dollars as an exact decimal string without an exponent, as meters.to_dollars writes it."""
+
+    type = Text()
+    inherit_cache = True
+
+
+class written(FunctionElement[str]):  # noqa: N801
+    """A JSON object as text, of names (literal columns, quoted) and values by turns."""
+
+    type = Text()
+    inherit_cache = True
+
+
+class joined(FunctionElement[str]):  # noqa: N801
+    """Texts with commas between them. In the order of the rows, as both databases take them."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(joined, "postgresql")
+def _joined_postgres(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"string_agg({compiler.process(element.clauses, **kw)}, ',')"
+
+
+@compiles(joined, "sqlite")
+def _joined_sqlite(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"group_concat({compiler.process(element.clauses, **kw)}, ',')"
+
+
+@compiles(total, "postgresql")
+def _total_postgres(element: total, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"everturn_total({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(total, "sqlite")
+def _total_sqlite(element: total, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"sum({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(dollars, "postgresql")
+def _dollars_postgres(element: dollars, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"trim_scale(({compiler.process(element.clauses, **kw)}) * 0.000000001)::text"
+
+
+@compiles(dollars, "sqlite")
+def _dollars_sqlite(element: dollars, compiler: SQLCompiler, **kw: Any) -> str:
+    nano = f"({compiler.process(element.clauses, **kw)})"
+    parts = f"iif({nano} < 0, '-', ''), abs({nano}) / 1000000000, abs({nano}) % 1000000000"
+    return f"rtrim(rtrim(printf('%s%d.%09d', {parts}), '0'), '.')"
+
+
+@compiles(written, "postgresql")
+def _written_postgres(element: written, compiler: SQLCompiler, **kw: Any) -> str:
+    names, values = (list(element.clauses)[first::2] for first in (0, 1))
+    pieces, lead = [], "{"
+    for name, value in zip(names, values, strict=True):
+        said = compiler.process(value, **kw)
+        said = said if isinstance(value.type, Integer) else f"to_json({said})"
+        pieces.append(f"""'{lead}"{compiler.process(name, **kw)[1:-1]}":' || coalesce(({said})::text, 'null')""")
+        lead = ","
+    # Twice as fast as json_build_object, and without its spaces.
+    return f"({' || '.join(pieces)} || '}}')"
+
+
+@compiles(written, "sqlite")
+def _written_sqlite(element: written, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_object({compiler.process(element.clauses, **kw)})"
 
 
 @compiles(epoch, "postgresql")

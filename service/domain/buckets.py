@@ -1,6 +1,9 @@
-"""Calendar buckets of a time zone, and the stretches of rollups and single entries that they are added up from."""
+"""Calendar buckets of a time zone, and the stretches of rollups and single entries that they are added up from.
 
-from collections.abc import Iterator, Sequence
+Most buckets of a report are alike, so their stretches are read as one run.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -25,6 +28,22 @@ class Stretch:
     span: int
     opens: int
     closes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Stretches of one span, equally long and equally far apart, each in the bucket after that of the last one.
+
+    What a moment from `opens` to before `closes` counts for is the bucket `number + (moment - opens) // period`, if it
+    lies within the first `length` of its period. In microseconds but for `span`.
+    """
+
+    number: int
+    span: int
+    opens: int
+    closes: int
+    period: int
+    length: int
 
 
 def edges(since: datetime, until: datetime, *, bucket: Bucket, zone: ZoneInfo, most: int) -> list[datetime]:
@@ -67,6 +86,35 @@ def cover(marks: Sequence[datetime], spans: Sequence[int]) -> list[Stretch]:
         for number, (opens, closes) in enumerate(pairwise(instants))
         for stretch in _cover(number, opens, closes, spans)
     ]
+
+
+def runs(stretches: Iterable[Stretch]) -> list[Run]:
+    """The same as few runs. A stretch of single entries is one of its own: their index knows nothing of periods."""
+    chains: list[list[Stretch]] = []
+    latest: dict[int, list[Stretch]] = {}
+    for one in stretches:
+        chain = latest.get(one.span)
+        if chain and one.span and _follows(chain, one):
+            chain.append(one)
+        else:
+            latest[one.span] = chain = [one]
+            chains.append(chain)
+    return [_run(chain) for chain in chains]
+
+
+def _follows(chain: list[Stretch], one: Stretch) -> bool:
+    last = chain[-1]
+    length, period = one.closes - one.opens, one.opens - last.opens
+    if one.number != last.number + 1 or length != last.closes - last.opens:
+        return False
+    # A gap is read as well: not one that is longer than what is asked for.
+    return period == last.opens - chain[-2].opens if len(chain) > 1 else period < 2 * length
+
+
+def _run(chain: list[Stretch]) -> Run:
+    first, length = chain[0], chain[0].closes - chain[0].opens
+    period = chain[1].opens - first.opens if len(chain) > 1 else length
+    return Run(first.number, first.span, first.opens, chain[-1].closes, period, length)
 
 
 def _cover(number: int, opens: int, closes: int, spans: Sequence[int]) -> Iterator[Stretch]:

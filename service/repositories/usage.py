@@ -3,7 +3,7 @@
 From rollups, from what is not folded into them yet, and from single entries where they do not say enough.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,9 +19,10 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    cast,
     func,
     literal_column,
+    null,
+    or_,
     select,
     true,
     union_all,
@@ -31,13 +32,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.ledger_tables import DAY, HOUR, QUARTER, SUMS, usage_deltas, usage_rollups
 from service.db.recordset import encode, recordset
 from service.db.tables import conversation_tags, keys, ledger_entries, users
-from service.db.types import Instant, from_micros
-from service.domain.buckets import MICROS, Stretch
+from service.db.types import Instant, dollars, from_micros, joined, total, written
+from service.domain.buckets import MICROS, Run
 
 METERS = SUMS[3:-1]
 EVERYBODY, ANYONE = 0, -1
 WHO = bindparam("who", type_=BigInteger)
 NO_LIMIT = 2**31 - 1
+NUMBER = Column("number", Integer)
+RUN = (NUMBER, *(Column(name, BigInteger) for name in ("opens", "closes", "period", "length")))
+SINGLE_RUN: tuple[Column[Any], ...] = (NUMBER, Column("opens", Instant()), Column("closes", Instant()))
 # What each group is told apart by, and the columns that show it.
 SHOWN = {
     "user": ("user_id", "username"),
@@ -73,25 +77,57 @@ class Question:
 
 
 class _Part(NamedTuple):
-    """Rows of one table within a stretch, by groups; `beside` is a table that may have more to say of them."""
+    """Rows of one table within the runs, by groups; `beside` is a table that may have more to say of them."""
 
     table: FromClause
+    number: ColumnElement[int]
     groups: Sequence[ColumnElement[Any]]
     sums: Sequence[ColumnElement[int]]
     where: ColumnElement[bool]
     beside: tuple[FromClause, ColumnElement[bool]] | None = None
 
 
-def add_up(dialect: str, question: Question, stretches: Sequence[Stretch]) -> tuple[Select[Any], dict[str, Any]]:
-    """The statement, with its parameters, whose rows are (number, what is shown of each group, …SUMS), in this order.
+async def read_usage(connection: AsyncConnection, question: Question, runs: Sequence[Run]) -> Sequence[Row[Any]]:
+    """Rows of (number, what is shown of each group, …SUMS), in this order.
 
     Groups and buckets in which nothing was used have no row. Erased users are one group, whose `user_id` is null.
     """
-    values: dict[str, Any] = {} if question.user_id is None else {"who": question.user_id}
-    spans = tuple(sorted({one.span for one in stretches if one.span}))
+    found: Sequence[Row[Any]] = (await connection.execute(*_question(connection, question, runs))).all()
+    return found
+
+
+async def write_usage(
+    connection: AsyncConnection, question: Question, runs: Sequence[Run], *, most: int
+) -> Sequence[Row[Any]]:
+    """Rows of (number, `size`, `groups`, `unpriced_models`, …SUMS) for the buckets in which something was used.
+
+    `groups` are the rows of `read_usage` as JSON objects with commas between them, in dollars: to read thousands takes
+    longer than to add them up. `most` of them at the most, all buckets together; `size` is how many. Where models are a
+    group, `unpriced_models` are such objects too, of those without a price.
+    """
+    statement, values = _question(connection, question, runs, most=most)
+    found: Sequence[Row[Any]] = (await connection.execute(_written(question, statement), values)).all()
+    return found
+
+
+async def stream_usage(
+    connection: AsyncConnection, question: Question, runs: Sequence[Run], batch: int
+) -> AsyncIterator[Sequence[Row[Any]]]:
+    """The rows of `read_usage` as they come, so many at a time."""
+    async for rows in (await connection.stream(*_question(connection, question, runs))).partitions(batch):
+        yield rows
+
+
+def _question(
+    connection: AsyncConnection, question: Question, runs: Sequence[Run], *, most: int = NO_LIMIT
+) -> tuple[Select[Any], dict[str, Any]]:
+    """The statement and its parameters."""
+    dialect = connection.dialect.name
+    values: dict[str, Any] = {"most": most} if question.user_id is None else {"most": most, "who": question.user_id}
+    spans = tuple(sorted({one.span for one in runs if one.span}))
     for span in spans:
-        values[f"spans_{span}"] = encode([_in_seconds(one) for one in stretches if one.span == span])
-    if singles := [one for one in stretches if not one.span]:
+        values[f"spans_{span}"] = encode([_in_seconds(one) for one in runs if one.span == span])
+    if singles := [one for one in runs if not one.span]:
         values["singles"] = encode([_as_instants(one, dialect) for one in singles])
     anyone = replace(question, user_id=None if question.user_id is None else ANYONE)
     return _statement(dialect, anyone, spans, bool(singles)), values
@@ -102,40 +138,46 @@ def _statement(dialect: str, question: Question, spans: tuple[int, ...], singles
     """Built once for each form: that takes longer than most of them run."""
     parts: list[Select[Any]] = []
     for span in spans:
-        rows = recordset(dialect, f"spans_{span}", *_pieces(BigInteger()))
+        rows = _rows(dialect, f"spans_{span}", RUN)
         parts += [_each(dialect, rows, _rolled(question, rows, span)), _unfolded(question, rows)]
     if singles:
-        rows = recordset(dialect, "singles", *_pieces(Instant()))
+        rows = _rows(dialect, "singles", SINGLE_RUN)
         parts.append(_each(dialect, rows, _single(question, rows)))
     return _grouped(question, union_all(*parts).subquery("parts")).limit(bindparam("most", type_=Integer))
 
 
-async def read_usage(
-    connection: AsyncConnection, question: Question, stretches: Sequence[Stretch], *, most: int | None = None
-) -> list[Row[Any]]:
-    """The rows of `add_up`, `most` at the most."""
-    query, values = add_up(connection.dialect.name, question, stretches)
-    return list(await connection.execute(query, {**values, "most": most or NO_LIMIT}))
+@lru_cache(maxsize=256)
+def _written(question: Question, statement: Select[Any]) -> Select[Any]:
+    rows = statement.subquery("rows")
+    names = [name for group in question.groups for name in SHOWN[group]]
+    told: dict[str, ColumnElement[Any]] = {name: rows.c[name] for name in (*names, *SUMS[:-1])}
+    # What has no price at all costs null, not 0.
+    priced = or_(rows.c.requests == 0, rows.c.unpriced < rows.c.requests)
+    told["cost_usd"] = case((priced, dollars(rows.c.cost_nano)))
+    unpriced: ColumnElement[Any] = null()
+    if "model" in question.groups:
+        unpriced = joined(case((rows.c.unpriced > 0, _object({"model": rows.c.model}))))
+    groups = joined(_object(told)).label("groups")
+    bucket = (rows.c.number, func.count().label("size"), groups, unpriced.label("unpriced_models"))
+    sums = [total(rows.c[name]).label(name) for name in SUMS]
+    return select(*bucket, *sums).group_by(rows.c.number).order_by(rows.c.number)
 
 
-async def stream_usage(
-    connection: AsyncConnection, question: Question, stretches: Sequence[Stretch], batch: int
-) -> AsyncIterator[Sequence[Row[Any]]]:
-    """The rows of `add_up` as they come, so many at a time."""
-    query, values = add_up(connection.dialect.name, question, stretches)
-    async for rows in (await connection.stream(query, {**values, "most": NO_LIMIT})).partitions(batch):
-        yield rows
+def _object(fields: Mapping[str, ColumnElement[Any]]) -> ColumnElement[str]:
+    return written(*(one for name, value in fields.items() for one in (literal_column(f"'{name}'"), value)))
 
 
-def _pieces(kind: Any) -> tuple[Column[Any], ...]:
-    return Column("number", Integer), Column("opens", kind), Column("closes", kind)
+def _rows(dialect: str, parameter: str, fields: Sequence[Column[Any]]) -> FromClause:
+    """The runs as a table. It is made once: SQLite would read the fields anew for each row that it lays beside them."""
+    return select(recordset(dialect, parameter, *fields)).cte(parameter).prefix_with("MATERIALIZED")
 
 
-def _in_seconds(one: Stretch) -> dict[str, Any]:
-    return {"number": one.number, "opens": one.opens // MICROS, "closes": one.closes // MICROS}
+def _in_seconds(one: Run) -> dict[str, Any]:
+    moments = ("opens", "closes", "period", "length")
+    return {"number": one.number} | {name: getattr(one, name) // MICROS for name in moments}
 
 
-def _as_instants(one: Stretch, dialect: str) -> dict[str, Any]:
+def _as_instants(one: Run, dialect: str) -> dict[str, Any]:
     opens, closes = one.opens, one.closes
     if dialect == "sqlite":
         return {"number": one.number, "opens": opens, "closes": closes}
@@ -154,21 +196,30 @@ def _rolled(question: Question, rows: FromClause, span: int) -> _Part:
         whose = table.user_id > literal_column(str(EVERYBODY))
     else:
         whose = table.user_id == WHO
-    within = (table.start >= rows.c.opens, table.start < rows.c.closes)
     groups, sums = [table[name] for name in _columns(question)], [table[name] for name in SUMS]
-    return _Part(usage_rollups, groups, sums, and_(whose, table.span == literal_column(str(span)), *within))
+    where = and_(whose, table.span == literal_column(str(span)), _within(rows, table.start))
+    return _Part(usage_rollups, _number(rows, table.start), groups, sums, where)
 
 
 def _unfolded(question: Question, rows: FromClause) -> Select[Any]:
-    """Few rows, however many stretches: they are added up before they are laid against them."""
+    """Few rows, however many runs: they are added up before they are laid against them."""
     table = usage_deltas.c
     what = [table.start, *(table[name] for name in _columns(question))]
-    query = select(*what, *(func.sum(table[name]).label(name) for name in SUMS)).group_by(*what)
+    query = select(*what, *(total(table[name]).label(name) for name in SUMS)).group_by(*what)
     if question.user_id is not None:
         query = query.where(table.user_id == WHO)
     sums = query.subquery()
-    chosen = select(rows.c.number, *(sums.c[name] for name in (*_columns(question), *SUMS)))
-    return chosen.join_from(rows, sums, and_(sums.c.start >= rows.c.opens, sums.c.start < rows.c.closes))
+    chosen = select(_number(rows, sums.c.start), *(sums.c[name] for name in (*_columns(question), *SUMS)))
+    return chosen.join_from(rows, sums, _within(rows, sums.c.start))
+
+
+def _within(rows: FromClause, start: ColumnElement[int]) -> ColumnElement[bool]:
+    run = rows.c
+    return and_(start >= run.opens, start < run.closes, (start - run.opens) % run.period < run.length)
+
+
+def _number(rows: FromClause, start: ColumnElement[int]) -> ColumnElement[int]:
+    return (rows.c.number + (start - rows.c.opens) // rows.c.period).label("number")
 
 
 def _single(question: Question, rows: FromClause) -> _Part:
@@ -178,7 +229,7 @@ def _single(question: Question, rows: FromClause) -> _Part:
         where = and_(entry.user_id == WHO, where)
     known = {"key_id": func.coalesce(entry.key_id, 0).label("key_id"), "tag": tags.tag}
     groups = [known[name] if name in known else entry[name] for name in _columns(question)]
-    part = _Part(ledger_entries, groups, added(), where)
+    part = _Part(ledger_entries, rows.c.number, groups, added(), where)
     if "tag" not in question.groups:
         return part
     same = and_(tags.user_id == entry.user_id, tags.conversation_id == entry.conversation_id)
@@ -186,19 +237,18 @@ def _single(question: Question, rows: FromClause) -> _Part:
 
 
 def _each(dialect: str, rows: FromClause, part: _Part) -> Select[Any]:
-    """What a part has for each stretch.
+    """What a part has for each run.
 
-    Postgres is told to add it up for one stretch after the other: it cannot know how few rows each of them has.
+    Postgres is told to read it for one run after the other: it cannot know how few rows each of them has.
     """
+    what = select(part.number, *part.groups, *part.sums)
     if dialect == "sqlite":
         source: FromClause = rows.join(part.table, part.where)
-        source = source.outerjoin(*part.beside) if part.beside else source
-        return select(rows.c.number, *part.groups, *part.sums).select_from(source)
+        return what.select_from(source.outerjoin(*part.beside) if part.beside else source)
     source = part.table.outerjoin(*part.beside) if part.beside else part.table
-    sums = [func.sum(one).label(one.name) for one in part.sums]
-    one = select(*part.groups, *sums).select_from(source).where(part.where).group_by(*part.groups)
-    inner = one.having(func.count() > 0).lateral()
-    return select(rows.c.number, *inner.c).select_from(rows.join(inner, true()))
+    fence = what.select_from(source).where(part.where).correlate(rows).offset(literal_column("0"))
+    inner = fence.lateral()
+    return select(*inner.c).select_from(rows.join(inner, true()))
 
 
 def added() -> list[Any]:
@@ -227,7 +277,6 @@ def _grouped(question: Question, parts: FromClause) -> Select[Any]:
             shown += [func.nullif(parts.c.key_id, 0).label("key_id"), keys.c.name.label("key_name")]
         else:
             shown.append(parts.c[COLUMN.get(name, name)])
-    # Postgres adds bigints up to a numeric.
-    sums = [cast(func.sum(parts.c[name]), BigInteger).label(name) for name in SUMS]
+    sums = [total(parts.c[name]).label(name) for name in SUMS]
     order = [parts.c.number, *shown]
     return select(parts.c.number, *shown, *sums).select_from(source).group_by(*order).order_by(*order)

@@ -3,34 +3,32 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
+from pydantic_core import from_json
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.bounds import TooSlow, bounded
 from service.db.engine import Database
 from service.db.ledger_tables import SUMS
-from service.domain.buckets import USUAL, Bucket, Stretch, begin, cover, edges, end_of
+from service.domain.buckets import USUAL, Bucket, Run, begin, end_of
+from service.domain.calendars import MICROSECOND, Calendar, calendar
 from service.domain.filters import EntryFilter
 from service.domain.meters import to_dollars
 from service.domain.paging import Ask, Page
 from service.errors import ReportTooLarge, Unprocessable
 from service.repositories.ledger import page_entries
 from service.repositories.paging import Pager
-from service.repositories.usage import SHOWN, Question, read_usage, stream_usage
+from service.repositories.usage import SHOWN, Question, read_usage, stream_usage, write_usage
 
 Group = Literal["user", "model", "provider", "key", "conversation", "tag"]
 MOST_BUCKETS = 10_000
 MOST_ROWS = 100_000
 BATCH = 1_000
-MICROSECOND = timedelta(microseconds=1)
-UTC_ZONE = ZoneInfo("UTC")
 NOTHING = (0,) * len(SUMS)
 # Sums as callers see them.
 TOLD = tuple("cost_usd" if name == "cost_nano" else name for name in SUMS)
@@ -51,6 +49,16 @@ class UsageAsk:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A bucket: its sums, and a JSON list of its groups with theirs, which the database writes: they are many."""
+
+    start: datetime
+    end: datetime
+    sums: dict[str, Any]
+    groups: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Usage by bucket and group. The groups of a bucket in which nothing was used are empty.
 
@@ -64,7 +72,7 @@ class Report:
     group_by: tuple[Group, ...]
     total: dict[str, Any]
     unpriced_models: list[str]
-    buckets: list[dict[str, Any]]
+    buckets: list[Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +119,25 @@ class Usage:
         """Raises Unprocessable for a time, zone or number of buckets that cannot be, ReportTooLarge."""
         plan = _plan(ask)
         async with self._bounded() as connection:
-            found = await plan.read(connection, ask.groups, most=MOST_ROWS + 1)
-            if len(found) > MOST_ROWS:
+            found = await write_usage(connection, *plan.asked(ask.groups), most=MOST_ROWS + 1)
+            if sum(row.size for row in found) > MOST_ROWS:
                 raise ReportTooLarge(f"It has more than {MOST_ROWS:,} rows: {NARROWER}, or take it as a file.")
             # A conversation with two tags is in both groups, and once in the sum.
-            whole = await plan.read(connection, ()) if "tag" in ask.groups else found
-            by_model = found if "model" in ask.groups else await plan.read(connection, ("model",))
+            whole = await read_usage(connection, *plan.asked(())) if "tag" in ask.groups else found
+            by_model = [] if "model" in ask.groups else await read_usage(connection, *plan.asked(("model",)))
         unpriced = {row.model for row in by_model if row.unpriced > 0}
+        for row in found:
+            if row.unpriced_models:
+                unpriced.update(one["model"] for one in from_json(f"[{row.unpriced_models}]"))
         return Report(
-            since=plan.local(0),
-            until=plan.local(-1),
+            since=plan.calendar.local[0],
+            until=plan.calendar.local[-1],
             bucket=ask.bucket,
             timezone=ask.timezone,
             group_by=ask.groups,
-            total=_sum(whole),
+            total=_shown(_sum(whole)),
             unpriced_models=sorted(unpriced),
-            buckets=list(_buckets(plan, ask.groups, found, whole)),
+            buckets=list(_parts(plan, found if ask.groups else [], whole)),
         )
 
     async def lines(self, ask: UsageAsk) -> AsyncGenerator[list[dict[str, Any]]]:
@@ -135,16 +146,16 @@ class Usage:
         A connection is held until the last one. Raises as `report`, but for the number of rows.
         """
         plan = _plan(ask)
-        question, stretches, number = plan.question(ask.groups), plan.stretches(ask.groups), -1
+        number = -1
         async with self._bounded() as connection:
-            async for batch in stream_usage(connection, question, stretches, BATCH):
+            async for batch in stream_usage(connection, *plan.asked(ask.groups), BATCH):
                 lines = []
                 for row in batch:
                     lines += [_line(plan, ask.groups, empty, None) for empty in range(number + 1, row.number)]
                     lines.append(_line(plan, ask.groups, row.number, row))
                     number = row.number
                 yield lines
-        yield [_line(plan, ask.groups, empty, None) for empty in range(number + 1, len(plan.marks) - 1)]
+        yield [_line(plan, ask.groups, empty, None) for empty in range(number + 1, len(plan.calendar))]
 
     async def entries(self, chosen: EntryFilter, ask: Ask) -> Page[Entry]:
         """A page of ledger entries. Raises BadCursor, ReportTooLarge."""
@@ -163,33 +174,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Whose usage, and the buckets' edges."""
+    """Whose usage, and the buckets."""
 
     user_id: int | None
-    zone: ZoneInfo
-    marks: list[datetime]
+    calendar: Calendar
 
-    def question(self, groups: tuple[Group, ...]) -> Question:
-        return Question(self.user_id, groups)
-
-    def stretches(self, groups: tuple[Group, ...]) -> list[Stretch]:
-        """What is to be read. Of the quarter of an hour that it is now there is no more than there is."""
-        *marks, last = self.marks
-        if last >= datetime.now(UTC):
-            last = end_of(last - MICROSECOND, bucket="hour", zone=UTC_ZONE)
-        return cover([*marks, last], self.question(groups).spans)
-
-    async def read(
-        self, connection: AsyncConnection, groups: tuple[Group, ...], most: int | None = None
-    ) -> list[Row[Any]]:
-        return await read_usage(connection, self.question(groups), self.stretches(groups), most=most)
-
-    def local(self, index: int) -> datetime:
-        """An edge on the clocks of the report's time zone."""
-        return self.marks[index].astimezone(self.zone)
+    def asked(self, groups: tuple[Group, ...]) -> tuple[Question, list[Run]]:
+        question = Question(self.user_id, groups)
+        return question, self.calendar.runs(question.spans)
 
     def span(self, number: int) -> dict[str, Any]:
-        return {"start": self.local(number), "end": self.local(number + 1)}
+        return {"start": self.calendar.local[number], "end": self.calendar.local[number + 1]}
 
 
 def _plan(ask: UsageAsk) -> _Plan:
@@ -201,11 +196,10 @@ def _plan(ask: UsageAsk) -> _Plan:
     if since >= until:
         raise Unprocessable("`since` must lie before `until`.", loc=("query", "since"))
     try:
-        marks = edges(since, until, bucket=ask.bucket, zone=zone, most=MOST_BUCKETS)
+        return _Plan(ask.user_id, calendar(since, until, bucket=ask.bucket, zone=zone, most=MOST_BUCKETS))
     except ValueError:
         said = f"There would be more than {MOST_BUCKETS:,} buckets: ask for less time or larger ones."
         raise Unprocessable(said, loc=("query", "bucket")) from None
-    return _Plan(ask.user_id, zone, marks)
 
 
 @cache
@@ -214,18 +208,12 @@ def _zones() -> set[str]:
     return available_timezones() - {"localtime", "posixrules", "Factory"}
 
 
-def _buckets(
-    plan: _Plan, groups: tuple[Group, ...], found: Sequence[Row[Any]], whole: Sequence[Row[Any]]
-) -> Iterator[dict[str, Any]]:
-    by_number, totals = _by_number(found), _by_number(whole)
-    keys = _keys(groups)
-    for number in range(len(plan.marks) - 1):
-        parts = [_named(keys, row) for row in by_number.get(number, [])] if groups else []
-        yield plan.span(number) | _sum(totals.get(number, [])) | {"groups": parts}
-
-
-def _by_number(found: Sequence[Row[Any]]) -> dict[int, list[Row[Any]]]:
-    return {number: list(part) for number, part in groupby(found, itemgetter(0))}
+def _parts(plan: _Plan, found: Sequence[Row[Any]], whole: Sequence[Row[Any]]) -> Iterator[Part]:
+    groups = {row.number: row.groups for row in found}
+    sums = {row.number: row[-len(SUMS) :] for row in whole}
+    for number in range(len(plan.calendar)):
+        told = _shown(sums.get(number, NOTHING))
+        yield Part(**plan.span(number), sums=told, groups=f"[{groups.get(number, '')}]")
 
 
 def _names(groups: tuple[Group, ...]) -> list[str]:
@@ -249,8 +237,8 @@ def _named(keys: tuple[str, ...], row: Row[Any]) -> dict[str, Any]:
     return told
 
 
-def _sum(found: Sequence[Row[Any]]) -> dict[str, Any]:
-    return _shown([sum(column) for column in zip(*(row[-len(SUMS) :] for row in found), strict=True)] or NOTHING)
+def _sum(found: Sequence[Row[Any]]) -> Sequence[int]:
+    return [sum(column) for column in zip(*(row[-len(SUMS) :] for row in found), strict=True)] or NOTHING
 
 
 def _shown(sums: Sequence[int]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic_core import from_json
 from sqlalchemy import insert
 
 from service.db.tables import completions
@@ -199,7 +200,7 @@ async def test_repricing_books_corrections_and_touches_no_entry(house: House) ->
     assert shown == [("correction", 1, False, "a", 1_000_000), ("correction", 1, True, "b", 500_000)]
     # It counts on the day of the charge, and is booked today.
     report = await house.usage.report(UsageAsk(None, SINCE, SINCE + timedelta(days=3)))
-    costs = [(one["requests"], one["unpriced"], one["cost_usd"]) for one in report.buckets]
+    costs = [(one.sums["requests"], one.sums["unpriced"], one.sums["cost_usd"]) for one in report.buckets]
     assert costs == [(1, 0, "0.003"), (1, 0, "0.0005"), (1, 1, None)]
     assert report.unpriced_models == ["gone"]
     assert (await house.audit.verify()).holds
@@ -222,7 +223,7 @@ async def test_repricing_again_changes_nothing_and_back_again_takes_it_back(hous
     ]
     report = await house.usage.report(UsageAsk(None, SINCE, LATER, groups=("model",)))
     # The second one's cache tokens cost as much as others: a has one of each.
-    assert {g["model"]: g["cost_usd"] for g in report.buckets[0]["groups"]} == {"a": "0.003006", "b": "0.003"}
+    assert {g["model"]: g["cost_usd"] for g in from_json(report.buckets[0].groups)} == {"a": "0.003006", "b": "0.003"}
     assert (report.total["unpriced"], report.unpriced_models) == (0, [])
     assert (await house.audit.verify()).holds
 

@@ -9,12 +9,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic_core import from_json
 from sqlalchemy import insert
 
 from service.db.tables import conversation_tags, conversations
 from service.domain.buckets import edges
+from service.domain.meters import to_dollars
 from service.errors import ReportTooLarge, Unprocessable
-from service.usecases.usage import Group, Usage, UsageAsk, columns_of
+from service.usecases.usage import Group, Report, Usage, UsageAsk, columns_of
 from tests.ledger.house import Entry, House, entry, open_house, some_entries
 
 SINCE = datetime(2026, 3, 20, tzinfo=UTC)
@@ -83,8 +85,8 @@ async def test_a_report_is_what_the_entries_add_up_to(house: House, folded: str)
             )
             report = await house.usage.report(ask)
             expected = by_hand(house, entries, ask)
-            assert told(report.buckets, ask.groups) == expected, ask
-            assert (report.buckets[0]["start"], report.buckets[-1]["end"]) == (ask.since, ask.until)
+            assert told(report, ask.groups) == expected, ask
+            assert (report.buckets[0].start, report.buckets[-1].end) == (ask.since, ask.until)
             summed = [sums for groups in expected for sums in groups.values()]
             assert report.total["requests"] == sum(one[0] for one in summed)
             assert Decimal(report.total["cost_usd"]) * 10**9 == sum(one[-1] for one in summed)
@@ -99,10 +101,9 @@ async def test_a_file_says_what_the_report_says(house: House, ask: UsageAsk) -> 
     assert all(list(line) == columns_of(ask) for line in lines)
     expected = []
     for bucket in report.buckets:
-        span = {"start": bucket["start"], "end": bucket["end"]}
-        nothing = {name: value for name, value in bucket.items() if name not in (*span, "groups")}
+        span = {"start": bucket.start, "end": bucket.end}
         names = columns_of(ask)[2:-9]
-        expected += [span | group for group in bucket["groups"] or [dict.fromkeys(names) | nothing]]
+        expected += [span | group for group in from_json(bucket.groups) or [dict.fromkeys(names) | bucket.sums]]
     assert lines == expected
 
 
@@ -110,7 +111,7 @@ async def test_empty_buckets_are_shown_and_cost_nothing(house: House) -> None:
     await house.book([entry(1, house.ada, SINCE + timedelta(days=2))])
     ask = UsageAsk(None, SINCE, SINCE + timedelta(days=4), groups=("model",))
     buckets = (await house.usage.report(ask)).buckets
-    assert [(one["requests"], one["cost_usd"], len(one["groups"])) for one in buckets] == [
+    assert [(one.sums["requests"], one.sums["cost_usd"], len(from_json(one.groups))) for one in buckets] == [
         (0, "0", 0),
         (0, "0", 0),
         (1, "0.000000001", 1),
@@ -127,7 +128,7 @@ async def test_without_times_a_report_ends_with_the_bucket_of_now(house: House) 
         report = await house.usage.report(UsageAsk(None, timezone=zone))
         assert len(report.buckets) == 30
         assert report.total["requests"] == 2
-        assert report.buckets[-1]["start"] <= datetime.now(UTC) < report.until
+        assert report.buckets[-1].start <= datetime.now(UTC) < report.until
     assert len((await house.usage.report(UsageAsk(None, bucket="month"))).buckets) == 12
     # Until a moment of today, what was written in this quarter of an hour is there too.
     report = await house.usage.report(UsageAsk(None, since=now - timedelta(hours=1), until=datetime.now(UTC)))
@@ -139,7 +140,7 @@ async def test_what_has_no_price_is_listed_and_not_zero(house: House) -> None:
     none: dict[str, Any] = {"model": "none", "cost_nano": None}
     await house.book([entry(n, house.ada, SINCE, **which) for n, which in enumerate((free, none, none), 1)])
     report = await house.usage.report(UsageAsk(house.ada, SINCE, SINCE + timedelta(days=1), groups=("model",)))
-    groups = {group["model"]: (group["cost_usd"], group["unpriced"]) for group in report.buckets[0]["groups"]}
+    groups = {group["model"]: (group["cost_usd"], group["unpriced"]) for group in from_json(report.buckets[0].groups)}
     assert groups == {"free": ("0", 0), "none": (None, 2)}
     assert (report.total["cost_usd"], report.total["unpriced"], report.unpriced_models) == ("0", 2, ["none"])
 
@@ -158,9 +159,24 @@ async def test_a_conversation_with_two_tags_is_in_both_and_once_in_the_sum(house
     await house.book([entry(9, house.bob, SINCE, conversation_id=10)])
     for user_id, untagged in ((house.ada, 1), (None, 2)):
         report = await house.usage.report(UsageAsk(user_id, SINCE, SINCE + timedelta(days=1), groups=("tag",)))
-        groups = {group["tag"]: group["requests"] for group in report.buckets[0]["groups"]}
+        groups = {group["tag"]: group["requests"] for group in from_json(report.buckets[0].groups)}
         assert groups == {"red": 1, "blue": 3, None: untagged}
-        assert report.total["requests"] == report.buckets[0]["requests"] == 3 + untagged
+        assert report.total["requests"] == report.buckets[0].sums["requests"] == 3 + untagged
+
+
+async def test_the_database_writes_groups_as_json_and_in_order(house: House) -> None:
+    names = ['say "x"', "back\\slash", "tab\tand\nline", "modèle-ß-模型-😀", "{curly}%s:1", "' quote"]
+    costs = [0, 1, 10**9, 123_456_789_012_345_678, 1_500, 10 * 10**9 + 1]
+    booked = zip(names, costs, strict=True)
+    await house.book([entry(n, house.ada, SINCE, model=m, cost_nano=c) for n, (m, c) in enumerate(booked, 1)])
+    await house.book([entry(n, house.bob, SINCE, model=names[0], cost_nano=-(10**n), key_id=5) for n in range(7, 10)])
+    ask = UsageAsk(None, SINCE, SINCE + timedelta(days=1), groups=("model", "user", "key"))
+    groups = from_json((await house.usage.report(ask)).buckets[0].groups)
+    found = [(one["model"], one["username"], one["key_id"], one["cost_usd"]) for one in groups]
+    expected = [(m, "ada", None, to_dollars(c)) for m, c in zip(names, costs, strict=True)]
+    assert found == sorted([*expected, (names[0], "bob", 5, "-1.11")])
+    lines = [line async for batch in house.usage.lines(ask) for line in batch]
+    assert [{name: line[name] for name in groups[0]} for line in lines] == groups
 
 
 @pytest.mark.parametrize(
@@ -226,13 +242,15 @@ def shown(house: House, group: Group, one: Entry) -> Any:
     return None if group == "user" and value not in (house.ada, house.bob) else value
 
 
-def told(buckets: list[dict[str, Any]], groups: tuple[Group, ...]) -> list[dict[tuple[Any, ...], tuple[int, ...]]]:
+def told(report: Report, groups: tuple[Group, ...]) -> list[dict[tuple[Any, ...], tuple[int, ...]]]:
     """What a report says, in the form of `by_hand`."""
     found = []
-    for bucket in buckets:
-        parts = bucket["groups"] if groups else [bucket] if bucket["requests"] else []
+    for bucket in report.buckets:
+        parts = from_json(bucket.groups) if groups else [bucket.sums] if bucket.sums["requests"] else []
         found.append({tuple(part[FIELD.get(g, g)] for g in groups): sums_of(part) for part in parts})
-        assert sums_of(bucket) == tuple(sum(column) for column in zip(*found[-1].values(), strict=True)) or (0,) * 9
+        assert (
+            sums_of(bucket.sums) == tuple(sum(column) for column in zip(*found[-1].values(), strict=True)) or (0,) * 9
+        )
     return found
 
 

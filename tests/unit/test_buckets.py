@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.buckets import MICROS, Bucket, begin, cover, edges, end_of
+from service.domain.buckets import MICROS, Bucket, Stretch, begin, cover, edges, end_of, runs
 
 ZONES = (
     "UTC",
@@ -130,6 +130,40 @@ def test_stretches_cover_each_bucket_once(marks: list[datetime], spans: tuple[in
             assert one.opens % (one.span * MICROS) == one.closes % (one.span * MICROS) == 0
     finest = min(spans, default=0)
     assert all(one.closes - one.opens < finest * MICROS for one in stretches if finest and not one.span)
+
+
+@given(
+    MOMENTS,
+    st.integers(1, 60),
+    st.sampled_from(ZONES),
+    st.sampled_from(("hour", "day", "week", "month")),
+    st.sampled_from([SPANS, SPANS[:2], SPANS[:1], ()]),
+)
+def test_runs_say_what_their_stretches_say(
+    since: datetime, length: int, zone: str, bucket: Bucket, spans: tuple[int, ...]
+) -> None:
+    marks = edges(since, since + timedelta(days=length), bucket=bucket, zone=ZoneInfo(zone), most=2000)
+    stretches = cover(marks, spans)
+    said = []
+    for run in runs(stretches):
+        opens = range(run.opens, run.closes, run.period)
+        assert run.length <= run.period
+        assert run.closes - opens[-1] == run.length
+        said += [Stretch(run.number + n, run.span, at, at + run.length) for n, at in enumerate(opens)]
+    assert sorted(said, key=lambda one: one.opens) == stretches
+
+
+def test_alike_buckets_are_one_run() -> None:
+    since, until = datetime(2026, 8, 1, tzinfo=UTC), datetime(2026, 10, 30, tzinfo=UTC)
+    found = {}
+    for zone in ("UTC", "Europe/Berlin", "Asia/Kolkata"):
+        marks = edges(since, until, bucket="day", zone=ZoneInfo(zone), most=100)
+        found[zone] = [(one.span, one.length // MICROS) for one in runs(cover(marks, SPANS[:2])) if one.span]
+    # The clocks were changed on 25 October; 22 hours are left of the first day, and the last has one.
+    berlin = [(3600, hours * 3600) for hours in (22, 24, 25, 24, 1)]
+    assert found["UTC"] == [(86_400, 86_400)]
+    assert found["Europe/Berlin"] == berlin
+    assert found["Asia/Kolkata"] == [(3600, 18 * 3600), (3600, 23 * 3600), (3600, 5 * 3600)]
 
 
 def name(moment: datetime, zone: ZoneInfo, bucket: Bucket) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime
 
 from service.api.body import StrictRoute
-from service.api.deps import Called, Owner, PathOwner, Services, allow, services
+from service.api.deps import Called, Owner, PathOwner, Services, allow, queried, services
 from service.api.errors import responses
 from service.api.paging import PageOf, asked, paged
 from service.api.rest.schemas.completions import AttemptOut, CompletionItem, CompletionOut, EntryOut, Status
@@ -57,7 +57,7 @@ class Chosen:
         return CompletionFilter(user_id=user_id, recent=fields.pop("sort") == "recent", **fields)
 
 
-Narrowed = Annotated[Chosen, Depends()]
+Narrowed = Annotated[Chosen, Depends(queried(Chosen))]
 
 
 async def sight(

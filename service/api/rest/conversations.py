@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.api.body import StrictRoute
-from service.api.deps import Services, allow, owner, path_owner, services
+from service.api.deps import Services, allow, owner, path_owner, queried, services
 from service.api.errors import responses
 from service.api.idempotency import Claimed, claim, claim_below_user, mark
 from service.api.paging import PageOf, asked, paged
@@ -45,7 +45,7 @@ class Chosen:
         return ConversationFilter(self.q, tuple(sorted(set(self.tags or ()))), self.archived, self.sort)
 
 
-Narrowed = Annotated[Chosen, Depends()]
+Narrowed = Annotated[Chosen, Depends(queried(Chosen))]
 
 
 def collection(path: str, whose: Callable[..., Any], *, claims: Callable[..., Any]) -> APIRouter:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service.api.body import StrictRoute
-from service.api.deps import Owner, PathOwner, Services, allow, services
+from service.api.deps import Owner, PathOwner, Services, allow, queried, services
 from service.api.downloads import CONTENT, send_content
 from service.api.errors import responses
 from service.api.idempotency import Claimed, mark
@@ -51,7 +51,7 @@ async def list_messages(
     response: Response,
     conversation_id: IdPath,
     ask: Asked,
-    view: Annotated[View, Depends()],
+    view: Annotated[View, Depends(queried(View))],
     owner: Owner,
     use: Use,
 ) -> PageOf[MessageOut]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.api.body import StrictRoute
-from service.api.deps import Owner, Services, allow, services
+from service.api.deps import Owner, Services, allow, queried, services
 from service.api.errors import responses
 from service.api.paging import asked, envelope, set_headers
 from service.api.rest.completions import Moment
@@ -50,7 +50,7 @@ class Sought:
 async def search_messages(
     request: Request,
     response: Response,
-    sought: Annotated[Sought, Depends()],
+    sought: Annotated[Sought, Depends(queried(Sought))],
     ask: Annotated[Ask, Depends(asked())],
     owner: Owner,
     use: Annotated[Services, Depends(services)],
