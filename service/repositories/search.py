@@ -14,8 +14,8 @@ from service.repositories.search_candidates import Candidate, Look, Place
 from service.repositories.search_postgres import PostgresIndex
 from service.repositories.search_sqlite import SqliteIndex
 
-# So many messages that the index gives are looked at, where phrases or the provider decide: first few, then the rest.
-FEW, MOST = 400, 10_000
+# So many messages that the index gives are looked at, where phrases or the provider decide: first few, then more.
+FEW, MORE, MOST = 400, 5, 10_000
 
 
 class SearchIndex(Protocol):
@@ -57,7 +57,7 @@ async def find_matches(
         before = found.last
         if left <= 0:
             return Matches(kept, before)
-        size = left
+        size = min(left, size * MORE)
 
 
 async def read_found(

@@ -49,6 +49,7 @@ def marks(chosen: SearchFilter) -> list[str]:
     found = [f"u_{chosen.user_id}"]
     if chosen.conversation_id is not None:
         found.append(f"c_{chosen.conversation_id}")
-    if chosen.role is not None:
-        found.append(f"r_{chosen.role}")
+    # Only answers have a provider.
+    if role := chosen.role or (chosen.provider and "assistant"):
+        found.append(f"r_{role}")
     return found
