@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from secrets import token_hex
 from types import SimpleNamespace
 from typing import Literal
@@ -25,6 +25,7 @@ from service.usecases.keys import KeyDraft
 from service.usecases.users import UserDraft
 from tests.servers.postgres import Postgres, existing, postgres
 from tests.servers.service import FOREIGN, Service
+from tests.servers.stock import Stock
 
 Kind = Literal["sqlite", "postgres"]
 CopyDatabase = Callable[[Kind, str | None], AbstractContextManager[str]]
@@ -102,9 +103,14 @@ def copy_database(start_postgres: Callable[[], Postgres], tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="session")
-def make_database(copy_database: CopyDatabase) -> Iterator[MakeDatabase]:
+def make_database(copy_database: CopyDatabase, start_postgres: Callable[[], Postgres]) -> Iterator[MakeDatabase]:
     """Makes a migrated database of a kind, for the time of a with-block: the copy of one that is migrated once."""
     with ExitStack() as stack:
+
+        @cache
+        def stock() -> Stock:
+            copy = partial(copy_database, "postgres", template("postgres"))
+            return stack.enter_context(Stock(start_postgres(), copy))
 
         @cache
         def template(kind: Kind) -> str | None:
@@ -112,7 +118,7 @@ def make_database(copy_database: CopyDatabase) -> Iterator[MakeDatabase]:
             upgrade(url.render_as_string(hide_password=False))
             return url.database
 
-        yield lambda kind: copy_database(kind, template(kind))
+        yield lambda kind: stock().lent() if kind == "postgres" else copy_database(kind, template(kind))
 
 
 @pytest.fixture(params=KINDS)

@@ -6,14 +6,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg  # type: ignore[import-untyped]  # it ships none
 from sqlalchemy.engine import URL, make_url
@@ -62,14 +62,21 @@ class Postgres:
         self.control("-m", how, "-w", "restart")
 
     def execute(self, statement: str) -> None:
-        """Run one statement outside a transaction; in a thread, so that a running event loop does not matter."""
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, self._execute(statement)).result()
+        """Run one statement outside a transaction."""
+        self.ask(None, statement)
 
-    async def _execute(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.address.render_as_string(hide_password=False), timeout=30)
+    def ask(self, name: str | None, *statements: str) -> Any:
+        """Run statements in a database, the address's own for None, and return the value that the last one has.
+
+        In a thread, so that a running event loop does not matter.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._ask(name or str(self.address.database), statements)).result()
+
+    async def _ask(self, name: str, statements: Sequence[str]) -> Any:
+        connection = await asyncpg.connect(self.url(name), timeout=30)
         try:
-            await connection.execute(statement)
+            return [await connection.fetchval(statement) for statement in statements][-1]
         finally:
             await connection.close()
 
