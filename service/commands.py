@@ -1,6 +1,7 @@
 """What the command line does on the database and the server."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -31,6 +32,10 @@ from service.usecases.users import Role, User, UserDraft
 
 Answer = TypeVar("Answer")
 GRACE_SECONDS = 5
+
+# Everything is imported; cli.py put off looking through it, and now it is never done.
+gc.freeze()
+gc.enable()
 
 
 @dataclass(frozen=True, slots=True)

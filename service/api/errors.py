@@ -58,8 +58,9 @@ class Invalid(BaseModel):
 
 
 def _documented(description: str, model: type[BaseModel] = Problem) -> dict[str, Any]:
+    # Not as "model": of each FastAPI makes a validator of its own, hundreds of them, whenever a process starts.
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"description": description, "model": model, "content": {MEDIA_TYPE: {"schema": schema}}}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 _RESPONSES: dict[int, dict[str, Any]] = {

@@ -22,12 +22,15 @@ def upgrade(url: str, revision: str = "head") -> None:
     Raises Unavailable where the database has a schema that this version does not know.
     """
     parsed = async_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
+    embedded = parsed.get_backend_name() == "sqlite"
+    if embedded and parsed.database:
         path = Path(parsed.database)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Talks are nobody else's to read; SQLite gives its -wal and -shm files the same mode.
         os.close(os.open(path, os.O_CREAT, 0o600))
-    _command("upgrade", url, revision)
+    # Each start on an embedded database comes by here: alembic is imported where there is something to do.
+    if not (embedded and revision == "head" and asyncio.run(_is_newest(url))):
+        _command("upgrade", url, revision)
     if revision == "head":
         asyncio.run(_fill(url))
 
@@ -44,15 +47,28 @@ def check(url: str) -> None:
 
 async def verify_schema(database: Database) -> None:
     """Raise Unavailable, with what to do, unless the database has the schema that this code expects."""
-    try:
-        async with database.reading() as connection:
-            found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
-    except DBAPIError:
-        found = None
+    found = await _find_version(database)
     if found != SCHEMA:
         raise Unavailable(
             f"The database's schema is {found or 'empty'}, this version needs {SCHEMA}: run `everturn migrate`."
         )
+
+
+async def _find_version(database: Database) -> str | None:
+    try:
+        async with database.reading() as connection:
+            found: str | None = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+            return found
+    except DBAPIError:
+        return None
+
+
+async def _is_newest(url: str) -> bool:
+    database = Database(url, pool=1)
+    try:
+        return await _find_version(database) == SCHEMA
+    finally:
+        await database.close()
 
 
 async def _fill(url: str) -> None:
