@@ -8,6 +8,8 @@ RUN = $(UV) run --locked $(EXTRA)
 # The service is installed where these recipes start it, whatever environment is active outside.
 export UV_PROJECT_ENVIRONMENT = .venv
 unexport VIRTUAL_ENV
+# Each process compiles everything anew where this is set; the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run migrate test check bench torture format openapi lock clean uv install

@@ -17,8 +17,11 @@ from tests.servers.postgres import free_port
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0
-# Names that configure a service; those of this machine reach neither the service nor the tests.
-FOREIGN = ("EVERTURN_", "OPENAI_", "ANTHROPIC_", "OPENROUTER_", "LITELLM_", "PROMETHEUS_")
+# Names that configure a service, or have it compile itself anew; those of this machine reach neither it nor the tests.
+FOREIGN = (
+    *("EVERTURN_", "OPENAI_", "ANTHROPIC_", "OPENROUTER_", "LITELLM_", "PROMETHEUS_"),
+    "PYTHONDONTWRITEBYTECODE",
+)
 EVERTURN = (sys.executable, "-m", "service.cli")
 UVICORN = (sys.executable, "-m", "uvicorn", "service.main:app", "--host", "127.0.0.1", "--port", "{port}")
 
