@@ -26,7 +26,7 @@ Use = Annotated[Services, Depends(services)]
 CREATED: dict[int | str, dict[str, Any]] = {201: {"description": "The path is new.", "model": FileOut}}
 
 
-def named(
+async def named(
     path: Annotated[
         str,
         Path(
