@@ -212,6 +212,14 @@ async def test_a_report_that_takes_too_long_is_ended(house: House) -> None:
         assert (await house.usage.report(slow)).total["requests"] == 2000
 
 
+async def test_hours_of_months_are_added_up_before_anything_is_folded(house: House) -> None:
+    await house.book(some_entries(house, 4000, since=SINCE, days=90, seed=10))
+    patient = Usage(house.core.database, house.core.pager, timeout=3)
+    ask = UsageAsk(None, SINCE, SINCE + timedelta(days=90), "hour", "Europe/Berlin", ("model",))
+    report = await patient.report(ask)
+    assert (len(report.buckets), report.total["requests"]) == (90 * 24, 4000)
+
+
 async def test_too_many_rows_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.usecases.usage.MOST_ROWS", 3)
     await house.book([entry(n, house.ada, SINCE, model=f"m{n}") for n in range(1, 5)])
