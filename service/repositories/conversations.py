@@ -96,12 +96,6 @@ async def move_leaf(
     return (await connection.execute(change)).rowcount > 0
 
 
-async def delete_conversation(connection: AsyncConnection, user_id: int, conversation_id: int) -> bool:
-    """Delete a conversation with its messages, completions and events; False where there is none."""
-    where = (conversations.c.user_id == user_id, conversations.c.id == conversation_id)
-    return (await connection.execute(delete(conversations).where(*where))).rowcount > 0
-
-
 def _choose(query: Select[Any], chosen: ConversationFilter) -> Select[Any]:
     columns = conversations.c
     if chosen.archived is not None:

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Row,
     Select,
     bindparam,
-    delete,
     exists,
     func,
     select,
@@ -110,19 +109,6 @@ async def add_messages(connection: AsyncConnection, rows: Sequence[dict[str, Any
 async def edit_metadata(connection: AsyncConnection, user_id: int, message_id: int, metadata: dict[str, Any]) -> None:
     where = (messages.c.user_id == user_id, messages.c.id == message_id)
     await connection.execute(update(messages).where(*where).values(metadata=metadata))
-
-
-async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: int) -> int:
-    """Delete a message and all that follows it; return how many."""
-    tree = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.id == message_id).cte(recursive=True)
-    child = messages.alias()
-    tree = tree.union_all(
-        select(child.c.id).join(tree, child.c.parent_id == tree.c.id).where(child.c.user_id == user_id)
-    )
-    doomed = messages.c.id.in_(select(tree.c.id))
-    removal = delete(messages).where(messages.c.user_id == user_id, doomed).returning(messages.c.id)
-    # Counted here: after a WITH, SQLite's driver does not say how many rows a DELETE took.
-    return len((await connection.execute(removal)).all())
 
 
 def row_of(user_id: int, conversation_id: int, where: Place, line: Line) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.all_tables import metadata
-from service.db.tables import conversations, ledger_entries, user_tags, users
+from service.db.tables import ledger_entries, user_tags, users
 from service.db.types import now
 from service.domain.paging import Ask, Page
 from service.repositories.limits import drop_all_of
 from service.repositories.paging import Pager, Sort
+from service.repositories.removals import delete_all
 
 SEARCHED = text("SELECT count(*) FROM search_documents WHERE user_id = :user_id")
-TALKS_AT_ONCE = 50
 UNIQUE = ("username_key", "email_key", "external_id")
 # What belongs to a user goes with the user's row, by foreign keys.
 OWNED = [table for table in metadata.sorted_tables if "user_id" in table.c and table.foreign_keys]
@@ -107,17 +107,9 @@ async def erase_user(connection: AsyncConnection, user_id: int) -> dict[str, int
         counts[table.name] = (await connection.execute(query)).scalar_one()
     counts["limits"] = await drop_all_of(connection, user_id)
     counts["search_documents"] = (await connection.execute(SEARCHED, {"user_id": user_id})).scalar_one()
-    await _erase_talks(connection, user_id)
+    await delete_all(connection, user_id)
     await connection.execute(delete(users).where(users.c.id == user_id))
     return counts
-
-
-async def _erase_talks(connection: AsyncConnection, user_id: int) -> None:
-    """A part at a time, so that no statement takes too long for who has written much."""
-    mine = conversations.c.user_id == user_id
-    some = select(conversations.c.id).where(mine).limit(TALKS_AT_ONCE)
-    while (await connection.execute(delete(conversations).where(mine, conversations.c.id.in_(some)))).rowcount:
-        pass
 
 
 def _choose(query: Select[Any], tags: Sequence[str], q: str | None) -> Select[Any]:

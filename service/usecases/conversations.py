@@ -24,6 +24,7 @@ from service.repositories import conversations as rows
 from service.repositories import files, messages
 from service.repositories.forks import copy_messages
 from service.repositories.paging import Pager
+from service.repositories.removals import delete_conversation
 from service.turns.claims import Claims, Once
 from service.turns.images import Images
 
@@ -213,7 +214,7 @@ class Conversations:
 
         async def work(connection: AsyncConnection) -> list[Blob]:
             shown = await files.list_shown(connection, user_id, conversation_id)
-            if not await rows.delete_conversation(connection, user_id, conversation_id):
+            if not await delete_conversation(connection, user_id, conversation_id):
                 raise not_found(conversation_id)
             return await self._images.release(connection, user_id, shown)
 

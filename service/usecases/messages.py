@@ -20,6 +20,7 @@ from service.errors import Conflict, ConversationBusy, NotFound, Unprocessable
 from service.repositories import conversations, files
 from service.repositories import messages as rows
 from service.repositories.paging import Pager
+from service.repositories.removals import delete_subtree
 from service.turns.claims import Claims, Once
 from service.turns.images import Images
 
@@ -165,7 +166,7 @@ class Messages:
             row = await self._row(connection, user_id, message_id)
             talk = await self._conversation(connection, user_id, row.conversation_id, lock=True)
             shown = await files.list_shown(connection, user_id, row.conversation_id)
-            gone = await rows.delete_subtree(connection, user_id, message_id)
+            gone = await delete_subtree(connection, user_id, message_id)
             leaf = talk.active_leaf_id
             if leaf and await rows.find_message(connection, user_id, leaf) is None:
                 leaf = row.parent_id
