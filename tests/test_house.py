@@ -45,7 +45,7 @@ def read(folder: str) -> list[Module]:
     paths = sorted((ROOT / folder).rglob("*.py"))
     assert paths, f"{folder}/ holds no Python: the test looks in the wrong place"
     texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
-    return [Module(name, text, ast.parse(text, name)) for name, text in texts.items()]
+    return [Module(name, text) for name, text in texts.items()]
 
 
 SERVICE = read("service")
@@ -213,7 +213,7 @@ def test_the_ceilings_can_fail() -> None:
         "   while d:\n    with e:\n     try: g()\n     except: h()\n",
     )
     bad = f"{head}  for b in c:\n{body}"
-    module = Module("service/bad.py", bad, ast.parse(bad))
+    module = Module("service/bad.py", bad)
     [(function, owner)] = module.functions
     assert (depth(function), len(positions(function, owner)), lengths(module)[0][1]) == (5, 8, 7)
     assert [n for _, n in counts(module)] == [8]

@@ -1,6 +1,5 @@
 """The torture itself, on both databases: short enough to be run with the slow tests, the whole of it by hand."""
 
-import ast
 import asyncio
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_nothing_of_the_service_judges_the_service() -> None:
     """The service is tortured from outside: neither the checker nor what starts the processes imports it."""
     servers = [ROOT / "tests" / "servers" / name for name in ("postgres.py", "service.py")]
     paths = [*(ROOT / "torture").rglob("*.py"), *servers]
-    modules = [Module(path.name, text := path.read_text("utf-8"), ast.parse(text)) for path in paths]
+    modules = [Module(path.name, path.read_text("utf-8")) for path in paths]
     names = {(module.name, name) for module in modules for name in imported(module)}
     assert {where for where, _ in names} >= {"checker.py", "turns.py", "evidence.py"}
     foreign = ("service.", "migrations.", "tests.")
