@@ -219,6 +219,8 @@ class Journal:
                     await self._write(work)
                     break
                 else:
+                    # Over before anybody hears of it: who was told that a turn has ended may begin the next at once.
+                    self._outage = None
                     await self._settle(work, written)
                     await self._clear_doubts()
                     break
