@@ -148,21 +148,30 @@ class Running:
         return self.service.url
 
 
+@pytest.fixture(scope="session")
+def start_service(
+    make_database: MakeDatabase, llmock_server: LLMockServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kind], Running]]:
+    """Gives the session's service on a kind of database, and starts it when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(kind: Kind) -> Running:
+            url = stack.enter_context(make_database(kind))
+            key = admin_key_for(url)
+            service = Service(service_environment(url, llmock_server), tmp_path_factory.mktemp("service"))
+            return Running(stack.enter_context(service), url, key)
+
+        yield start
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def running_service(
-    request: pytest.FixtureRequest,
-    make_database: MakeDatabase,
-    llmock_server: LLMockServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Running]:
+def running_service(request: pytest.FixtureRequest, start_service: Callable[[Kind], Running]) -> Running:
     """One service on each kind of database, for all tests that do not stop it; its provider is llmock.
 
     `llmock` in a test's arguments scripts the provider's answers and faults, and forgets those of the test before.
     """
-    with make_database(request.param) as url:
-        key = admin_key_for(url)
-        with Service(service_environment(url, llmock_server), tmp_path_factory.mktemp("service")) as service:
-            yield Running(service, url, key)
+    return start_service(request.param)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Two workers on each kind of database, started once, and a new user of them for each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 
 import httpx2
 import pytest
 
-from tests.conftest import KINDS, MakeDatabase, admin_key_for, bare_environment, new_user
+from tests.conftest import KINDS, Kind, MakeDatabase, admin_key_for, bare_environment, new_user
 from tests.servers import workers
 from tests.servers.provider import Provider, provider
 from tests.servers.service import Service
@@ -21,22 +22,30 @@ def recorder() -> Iterator[Provider]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def start_pair(
+    make_database: MakeDatabase, recorder: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kind], Pair]]:
+    """Gives the session's pair on a kind of database, and starts it when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(kind: Kind) -> Pair:
+            url, files = stack.enter_context(make_database(kind)), tmp_path_factory.mktemp("files")
+            environment = bare_environment(url) | workers.settings(recorder) | {"EVERTURN_FILES_DIR": str(files)}
+            one, two = (Service(environment, tmp_path_factory.mktemp(name)) for name in ("one", "two"))
+            for service in (one, two):
+                stack.callback(service.kill)
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Service.start, (one, two)))
+            return Pair(one, two, recorder, url, admin_key_for(url), files)
+
+        yield start
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def pair(
-    request: pytest.FixtureRequest,
-    make_database: MakeDatabase,
-    recorder: Provider,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Pair]:
-    with make_database(request.param) as url, ExitStack() as stack:
-        files = tmp_path_factory.mktemp("files")
-        environment = bare_environment(url) | workers.settings(recorder) | {"EVERTURN_FILES_DIR": str(files)}
-        one, two = (Service(environment, tmp_path_factory.mktemp(name)) for name in ("one", "two"))
-        for service in (one, two):
-            stack.callback(service.kill)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(Service.start, (one, two)))
-        yield Pair(one, two, recorder, url, admin_key_for(url), files)
+def pair(request: pytest.FixtureRequest, start_pair: Callable[[Kind], Pair]) -> Pair:
+    return start_pair(request.param)
 
 
 @pytest.fixture
