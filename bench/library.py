@@ -78,4 +78,6 @@ def library(kind: Kind, databases: Databases, *, provider: str, messages: int, s
 
 def cells(one: Measured) -> tuple[str, str, str]:
     """p50, p95 and CPU of a page."""
+    if not one.result.answered:
+        return f"over {one.result.seconds * 1000:,.0f}", "", ""
     return number(one.result.p50), number(one.result.p95), number(one.cpu_ms)
