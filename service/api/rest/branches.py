@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Body, Depends, Response
 
 from service.api.body import StrictRoute
 from service.api.deps import Owner, Services, allow, services
@@ -24,10 +24,14 @@ Use = Annotated[Services, Depends(services)]
     "/conversations/{conversation_id}/fork", status_code=201, summary="Copy a conversation", dependencies=WRITES
 )
 async def fork_conversation(
-    conversation_id: IdPath, response: Response, owner: Owner, claim: Claimed, use: Use, body: ForkIn | None = None
+    conversation_id: IdPath,
+    response: Response,
+    owner: Owner,
+    claim: Claimed,
+    use: Use,
+    body: Annotated[ForkIn, Body(default_factory=ForkIn)],
 ) -> ConversationOut:
     """The branch up to `message_id`, or up to the active leaf, in a new conversation of its own."""
-    body = body or ForkIn()
     done = await use.conversations.fork(owner, conversation_id, Fork(body.message_id, body.title), claim=claim)
     response.headers["Location"] = f"/conversations/{done.made.id}"
     mark(response, replayed=done.replayed)

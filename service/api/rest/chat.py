@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Body, Depends
 from starlette.responses import Response
 
 from service.api.body import StrictRoute
@@ -92,10 +92,9 @@ async def regenerate(
     owner: Owner,
     claim: Claimed,
     use: Use,
-    body: RegenerateIn | None = None,
+    body: Annotated[RegenerateIn, Body(default_factory=RegenerateIn)],
 ) -> Response:
     """Another answer beside the last one, or beside `message_id`; it becomes the active one. Both stay."""
-    body = body or RegenerateIn()
     request = asked(body, caller, owner, claim=claim, lines=(), streamed=body.stream)
     turn = replace(request, conversation_id=conversation_id, parent_id=body.message_id)
     return await reply(await use.turns.regenerate(turn), use, streamed=body.stream)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from service.api.body import StrictRoute
 from service.api.deps import Services, allow, owner, path_owner, queried, services
@@ -68,12 +68,12 @@ def collection(path: str, whose: Callable[..., Any], *, claims: Callable[..., An
     async def create_conversation(
         response: Response,
         use: Use,
-        body: ConversationIn | None = None,
+        body: Annotated[ConversationIn, Body(default_factory=ConversationIn)],
         user_id: int = Depends(whose),
         claim: Claim | None = Depends(claims),
     ) -> ConversationOut:
         """Without messages; `POST /conversation` makes one with a history."""
-        return located(response, await use.conversations.create(user_id, draft(body or ConversationIn()), claim=claim))
+        return located(response, await use.conversations.create(user_id, draft(body), claim=claim))
 
     return router
 
