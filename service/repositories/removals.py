@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, Select, delete, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.tables import completions, conversations, messages
@@ -26,14 +26,27 @@ async def delete_all(connection: AsyncConnection, user_id: int) -> None:
 
 async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: int) -> int:
     """Delete a message and all that follows it; return how many."""
+    doomed = list((await connection.execute(_subtree(connection.dialect.name, user_id, message_id))).scalars())
+    await _delete_messages(connection, user_id, doomed)
+    return len(doomed)
+
+
+def _subtree(dialect: str, user_id: int, message_id: int) -> Select[int]:
+    """A message and all that follows it, the deepest first.
+
+    Postgres looks the children of one message up at a time: just after an import, without statistics, it would compare
+    every message with every other.
+    """
     here = (messages.c.id, messages.c.depth)
     tree = select(*here).where(messages.c.user_id == user_id, messages.c.id == message_id).cte(recursive=True)
     child = messages.alias()
-    below = select(child.c.id, child.c.depth).join(tree, child.c.parent_id == tree.c.id)
-    tree = tree.union_all(below.where(child.c.user_id == user_id))
-    doomed = list((await connection.execute(select(tree.c.id).order_by(tree.c.depth.desc()))).scalars())
-    await _delete_messages(connection, user_id, doomed)
-    return len(doomed)
+    below = select(child.c.id, child.c.depth).where(child.c.user_id == user_id, child.c.parent_id == tree.c.id)
+    if dialect == "postgresql":
+        # The OFFSET keeps it from being made one with the rest.
+        each = below.correlate(tree).offset(0).lateral("below")
+        below = select(each.c.id, each.c.depth).select_from(tree.join(each, true()))
+    tree = tree.union_all(below)
+    return select(tree.c.id).order_by(tree.c.depth.desc())
 
 
 async def _delete_talks(connection: AsyncConnection, user_id: int, where: list[ColumnElement[bool]]) -> int:
@@ -78,7 +91,6 @@ async def _delete_messages(connection: AsyncConnection, user_id: int, ids: Seque
 
 
 async def _delete_completions(connection: AsyncConnection, where: list[ColumnElement[bool]]) -> None:
-    some = select(completions.c.id).where(*where).limit(AT_ONCE)
-    removal = delete(completions).where(*where, completions.c.id.in_(some))
-    while (await connection.execute(removal)).rowcount:
-        pass
+    query = select(completions.c.id).where(*where).limit(AT_ONCE)
+    while some := list((await connection.execute(query)).scalars()):
+        await connection.execute(delete(completions).where(*where, completions.c.id.in_(some)))

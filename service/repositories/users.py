@@ -94,9 +94,9 @@ async def set_tags(connection: AsyncConnection, user_id: int, tags: Sequence[str
 
 
 async def lock_admins(connection: AsyncConnection) -> list[int]:
-    """The numbers of the admins who are not disabled, held until the transaction ends."""
+    """The numbers of the admins who are not disabled, held until the transaction ends; their turns go on meanwhile."""
     query = select(users.c.id).where(users.c.role == "admin", users.c.disabled.is_(False)).order_by(users.c.id)
-    return list((await connection.execute(query.with_for_update())).scalars())
+    return list((await connection.execute(query.with_for_update(key_share=True))).scalars())
 
 
 async def erase_user(connection: AsyncConnection, user_id: int) -> dict[str, int]:

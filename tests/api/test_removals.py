@@ -1,8 +1,10 @@
 """What is large is removed in many statements, none of which takes more than the others: none is ended for its time."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -12,10 +14,15 @@ from sqlalchemy import event, func, insert, select
 
 from service.config import Settings
 from service.db.all_tables import metadata
+from service.db.engine import Database
 from service.db.tables import attempts, completions, conversations, events, messages
+from service.domain.history import Line
+from service.domain.tree import Place
 from service.main import Core, build_core
 from service.repositories import removals
 from service.repositories.conversations import move_leaf
+from service.repositories.messages import add_messages, row_of
+from service.repositories.users import lock_admins
 from service.usecases.conversations import Conversations, Draft
 from service.usecases.messages import Messages
 from service.usecases.users import UserDraft
@@ -23,6 +30,7 @@ from tests.conftest import PEPPER
 
 MOST = 7
 LARGE, SMALL = 60, 3
+LONG = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,35 @@ async def test_what_is_large_is_removed_in_parts(house: House, remove: Any, left
     assert max(large) <= MOST
     # By the time that they go few messages are left that go with them.
     assert max([count for table, count in parts if table == "conversations"], default=0) <= MOST // SMALL
+
+
+async def test_a_long_talk_that_just_came_can_be_deleted(
+    house: House, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the database knows how much there is: it would compare every message with every other."""
+    monkeypatch.undo()
+    ids = [house.ids[0], *range(10**9, 10**9 + LONG)]
+    rows = [
+        row_of(house.user_id, house.large, Place(own, above, house.ids[0], 10_000 + at), Line("user", "Hello"))
+        for at, (above, own) in enumerate(pairwise(ids))
+    ]
+    # Connections of its own: the plans of the others are of when there was little.
+    elsewhere = Database(database_url, synchronous="normal")
+    async with elsewhere.transaction() as connection:
+        await add_messages(connection, rows)
+    talks = Messages(elsewhere, house.core.ids, house.core.pager, house.core.claims, house.core.images)
+    assert await talks.delete(house.user_id, house.ids[0]) == LARGE + LONG
+    await elsewhere.close()
+
+
+async def test_an_admins_turns_do_not_wait_for_an_erasure(house: House) -> None:
+    admin = await house.core.users.create(UserDraft("root", role="admin"))
+    talks = Conversations(house.core.database, house.core.ids, house.core.pager, house.core.claims, house.core.images)
+    if house.core.database.dialect == "sqlite":
+        pytest.skip("there one writes at a time")
+    async with house.core.database.transaction() as connection:
+        assert await lock_admins(connection) == [admin.id]
+        await asyncio.wait_for(talks.create(admin.id, Draft()), 10)
 
 
 async def test_what_is_small_is_removed_at_once(house: House) -> None:
