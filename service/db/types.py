@@ -1,9 +1,10 @@
 """Column types and SQL expressions that mean the same on SQLite and Postgres."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -67,122 +68,24 @@ class epoch(FunctionElement[int]):  # noqa: N801
     inherit_cache = True
 
 
-class total(FunctionElement[int]):  # noqa: N801
-    """The sum of bigints as a bigint. Postgres' own is a numeric, and takes twice as long to make."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
-class dollars(FunctionElement[str]):  # noqa: N801
-    """Nano-dollars as an exact decimal string without an exponent, as meters.to_dollars writes it."""
-
-    type = Text()
-    inherit_cache = True
+def spell(function: type[FunctionElement[Any]], *, postgresql: str, sqlite: str) -> None:
+    """How both databases spell a function; {} are its arguments."""
+    for dialect, pattern in (("postgresql", postgresql), ("sqlite", sqlite)):
+        compiles(function, dialect)(partial(_process, pattern))
 
 
-class written(FunctionElement[str]):  # noqa: N801
-    """A JSON object as text, of names (literal columns, quoted) and values by turns."""
-
-    type = Text()
-    inherit_cache = True
+def _process(pattern: str, element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    return pattern.replace("{}", compiler.process(element.clauses, **kw))
 
 
-class joined(FunctionElement[str]):  # noqa: N801
-    """Texts with commas between them. In the order of the rows, as both databases take them."""
-
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(joined, "postgresql")
-def _joined_postgres(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"string_agg({compiler.process(element.clauses, **kw)}, ',')"
-
-
-@compiles(joined, "sqlite")
-def _joined_sqlite(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"group_concat({compiler.process(element.clauses, **kw)}, ',')"
-
-
-@compiles(total, "postgresql")
-def _total_postgres(element: total, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"everturn_total({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(total, "sqlite")
-def _total_sqlite(element: total, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"sum({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(dollars, "postgresql")
-def _dollars_postgres(element: dollars, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"trim_scale(({compiler.process(element.clauses, **kw)}) * 0.000000001)::text"
-
-
-@compiles(dollars, "sqlite")
-def _dollars_sqlite(element: dollars, compiler: SQLCompiler, **kw: Any) -> str:
-    nano = f"({compiler.process(element.clauses, **kw)})"
-    parts = f"iif({nano} < 0, '-', ''), abs({nano}) / 1000000000, abs({nano}) % 1000000000"
-    return f"rtrim(rtrim(printf('%s%d.%09d', {parts}), '0'), '.')"
-
-
-@compiles(written, "postgresql")
-def _written_postgres(element: written, compiler: SQLCompiler, **kw: Any) -> str:
-    names, values = (list(element.clauses)[first::2] for first in (0, 1))
-    pieces, lead = [], "{"
-    for name, value in zip(names, values, strict=True):
-        said = compiler.process(value, **kw)
-        said = said if isinstance(value.type, Integer) else f"to_json({said})"
-        pieces.append(f"""'{lead}"{compiler.process(name, **kw)[1:-1]}":' || coalesce(({said})::text, 'null')""")
-        lead = ","
-    # Twice as fast as json_build_object, and without its spaces.
-    return f"({' || '.join(pieces)} || '}}')"
-
-
-@compiles(written, "sqlite")
-def _written_sqlite(element: written, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"json_object({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(epoch, "postgresql")
-def _epoch_postgres(element: epoch, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"CAST(floor(extract(epoch FROM {compiler.process(element.clauses, **kw)})) AS BIGINT)"
-
-
-@compiles(epoch, "sqlite")
-def _epoch_sqlite(element: epoch, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"({compiler.process(element.clauses, **kw)} / 1000000)"
-
-
-@compiles(now, "postgresql")
-def _now_postgres(_element: now, _compiler: SQLCompiler, **_: Any) -> str:
-    return "statement_timestamp()"
-
-
-@compiles(now, "sqlite")
-def _now_sqlite(_element: now, _compiler: SQLCompiler, **_: Any) -> str:
-    return SQLITE_NOW
-
-
-@compiles(later, "postgresql")
-def _later_postgres(element: later, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
-
-
-@compiles(later, "sqlite")
-def _later_sqlite(element: later, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"({SQLITE_NOW} + CAST({compiler.process(element.clauses, **kw)} * 1000000 AS INTEGER))"
-
-
-@compiles(after, "postgresql")
-def _after_postgres(element: after, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"({compiler.process(element.clauses, **kw)} + interval '1 microsecond')"
-
-
-@compiles(after, "sqlite")
-def _after_sqlite(element: after, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"({compiler.process(element.clauses, **kw)} + 1)"
+spell(now, postgresql="statement_timestamp()", sqlite=SQLITE_NOW)
+spell(
+    later,
+    postgresql="(statement_timestamp() + make_interval(secs => {}))",
+    sqlite=f"({SQLITE_NOW} + CAST({{}} * 1000000 AS INTEGER))",
+)
+spell(after, postgresql="({} + interval '1 microsecond')", sqlite="({} + 1)")
+spell(epoch, postgresql="CAST(floor(extract(epoch FROM {})) AS BIGINT)", sqlite="({} / 1000000)")
 
 
 def to_micros(moment: datetime) -> int:

@@ -29,10 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.figures import dollars, joined, total, written
 from service.db.ledger_tables import DAY, HOUR, QUARTER, SUMS, usage_deltas, usage_rollups
 from service.db.recordset import encode, recordset
 from service.db.tables import conversation_tags, keys, ledger_entries, users
-from service.db.types import Instant, dollars, from_micros, joined, total, written
+from service.db.types import Instant, from_micros
 from service.domain.buckets import MICROS, Run
 
 METERS = SUMS[3:-1]
