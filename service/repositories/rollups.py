@@ -1,5 +1,7 @@
 """Rollups: what was added is folded into them; they are compared with the ledger, and made anew from it."""
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -26,11 +28,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.ledger_tables import DAY, HOUR, QUARTER, SUMS, usage_deltas, usage_rollups
 from service.db.recordset import upsert
 from service.db.tables import ledger_entries
-from service.db.types import epoch
+from service.db.types import EPOCH, epoch
 from service.repositories.usage import added
 
 NAMES = ("user_id", "span", "start", "model", "provider", "key_id")
 BATCH = 5_000
+# Entries whose days are made anew in one transaction.
+STRETCH = 20_000
 LOCK = 0x4576666F6C64  # "Evfold": the advisory lock's number
 
 
@@ -103,9 +107,23 @@ async def rebuild(connection: AsyncConnection) -> None:
     In a transaction that sees one moment, while nobody folds.
     """
     await connection.execute(delete(usage_deltas))
-    await connection.execute(delete(usage_rollups))
+    await rebuild_days(connection, None, None)
+
+
+async def find_end(connection: AsyncConnection, since: int | None) -> int | None:
+    """The end of the day, in seconds since 1970, until which there are about STRETCH entries; None: of all days."""
+    moment = ledger_entries.c.created_at
+    query = select(epoch(moment)).where(*_within(moment, since, None)).order_by(moment).offset(STRETCH).limit(1)
+    last: int | None = (await connection.execute(query)).scalar()
+    return None if last is None else last - last % DAY + DAY
+
+
+async def rebuild_days(connection: AsyncConnection, since: int | None, until: int | None) -> None:
+    """Make the rollups of whole days anew, between seconds since 1970. Of these nothing may be left to be folded."""
+    where = _within(usage_rollups.c.start, since, until)
+    await connection.execute(delete(usage_rollups).where(*where))
     for level in LEVELS:
-        binned = _binned(_from_ledger(), level)
+        binned = _binned(_from_ledger(since, until), level)
         columns = [*NAMES, *SUMS]
         await connection.execute(insert(usage_rollups).from_select(columns, _summed(binned)))
 
@@ -161,8 +179,22 @@ def _summed(binned: FromClause, where: ColumnElement[bool] | None = None) -> Sel
     return query if where is None else query.where(where)
 
 
-def _from_ledger() -> FromClause:
+def _from_ledger(since: int | None = None, until: int | None = None) -> FromClause:
     entry = ledger_entries.c
     key = func.coalesce(entry.key_id, 0).label("key_id")
     start = epoch(entry.created_at).label("start")
-    return select(entry.user_id, start, entry.model, entry.provider, key, *added()).subquery("ledger")
+    query = select(entry.user_id, start, entry.model, entry.provider, key, *added())
+    return query.where(*_within(entry.created_at, since, until)).subquery("ledger")
+
+
+def _within(column: ColumnElement[Any], since: int | None, until: int | None) -> list[ColumnElement[bool]]:
+    """Between two moments in seconds since 1970, of which None is no bound."""
+    as_stored: Callable[[int], object] = int if isinstance(column.type, BigInteger) else _moment
+    return [
+        *([] if since is None else [column >= as_stored(since)]),
+        *([] if until is None else [column < as_stored(until)]),
+    ]
+
+
+def _moment(second: int) -> datetime:
+    return EPOCH + timedelta(seconds=second)

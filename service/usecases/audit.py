@@ -1,9 +1,11 @@
 """The ledger's proof, and its corrections: verify, rebuild, re-price."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Row
@@ -19,6 +21,8 @@ from service.providers.registry import Registry
 from service.repositories import ledger, rollups
 
 BATCH = 500
+# Longer than SQLite's other writers sleep between two looks.
+PAUSE_SECONDS = 0.2
 MOST_SHOWN = 20
 
 
@@ -82,15 +86,28 @@ class Audit:
     async def rebuild(self) -> None:
         """Make every rollup anew from the ledger. Turns go on meanwhile, and are folded in afterwards."""
         if self._database.dialect == "sqlite":
-            async with self._database.transaction() as connection:
-                await rollups.rebuild(connection)
-            return
+            return await self._rebuild_by_days()
         # The lock comes first, in a transaction of its own: what is seen must not be older than the last fold.
         async with self._database.transaction() as guard:
             await rollups.wait_for_folding(guard)
             async with self._database.transaction() as connection:
                 await rollups.see_one_moment(connection)
                 await rollups.rebuild(connection)
+
+    async def _rebuild_by_days(self) -> None:
+        """Some days at a time, with as long a pause between: one writes at a time, and turns want to as well."""
+        since: int | None = None
+        while True:
+            began = monotonic()
+            async with self._database.transaction() as connection:
+                while await rollups.fold(connection):
+                    pass
+                until = await rollups.find_end(connection, since)
+                await rollups.rebuild_days(connection, since, until)
+            if until is None:
+                return
+            since = until
+            await asyncio.sleep(max(PAUSE_SECONDS, monotonic() - began))
 
     async def reprice(self, wish: Repricing, registry: Registry) -> Repriced:
         """Price charges by today's catalogue as of the day when they were made, and book what differs as corrections.

@@ -14,6 +14,8 @@ from service.db.tables import completions
 from service.domain.meters import Meters, Prices
 from service.providers.base import Model
 from service.providers.registry import Registry, Source
+from service.repositories import rollups
+from service.usecases import audit
 from service.usecases.audit import Proof, Repricing
 from service.usecases.folding import Folding
 from service.usecases.usage import UsageAsk
@@ -114,6 +116,45 @@ async def test_the_charges_are_compared_with_the_completions(
         ]
     )
     assert wrong(await house.audit.verify()) == (set() if right else {"completions"})
+
+
+@pytest.mark.parametrize("stretch", [1, 40, 10_000])
+async def test_a_rebuild_by_days_is_one_by_days_of_any_number(
+    house: House, monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    monkeypatch.setattr(rollups, "STRETCH", stretch)
+    monkeypatch.setattr(audit, "PAUSE_SECONDS", 0.0)
+    await house.book(some_entries(house, 300, since=SINCE, days=21, seed=5))
+    await house.folding.fold()
+    await house.book([entry(n, house.ada, SINCE + timedelta(days=n % 30)) for n in range(1000, 1050)])
+    for column, change in (("start", "start + 31536000"), ("requests", "requests + 1")):
+        await house.run(f"UPDATE usage_rollups SET {column} = {change}")
+    await house.run(
+        "INSERT INTO usage_rollups (user_id, span, start, model, provider, key_id, requests, errors, unpriced,"
+        " input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nano)"
+        " VALUES (0, 86400, 0, 'm', 'p', 0, 1, 0, 0, 0, 0, 0, 0, 0, 0),"
+        " (0, 86400, 8639913600, 'm', 'p', 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)"
+    )
+    assert wrong(await house.audit.verify()) == {f"rollups, {level}" for level in LEVELS}
+    await house.audit.rebuild()
+    assert (await house.audit.verify()).holds
+
+
+async def test_turns_go_on_between_the_days_of_a_rebuild(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollups, "STRETCH", 1)
+    monkeypatch.setattr(audit, "PAUSE_SECONDS", 0.05)
+    if house.core.database.dialect != "sqlite":
+        pytest.skip("there nobody waits")
+    await house.book([entry(n, house.ada, SINCE + timedelta(days=n)) for n in range(1, 21)])
+    rebuilding = asyncio.create_task(house.audit.rebuild())
+    written = 0
+    while not rebuilding.done():
+        written += 1
+        await house.book([entry(1000 + written, house.ada, SINCE + timedelta(days=written % 25))])
+        await asyncio.sleep(0.01)
+    await rebuilding
+    assert written > 10
+    assert (await house.audit.verify()).holds
 
 
 async def test_a_rebuild_counts_what_is_written_meanwhile(house: House) -> None:
