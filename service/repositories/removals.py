@@ -21,7 +21,7 @@ async def delete_all(connection: AsyncConnection, user_id: int) -> None:
     """Delete a user's conversations, and the completions that were not to be stored in one."""
     while await _delete_talks(connection, user_id, []):
         pass
-    await _delete_completions(connection, [completions.c.user_id == user_id])
+    await _delete_completions(connection, user_id)
 
 
 async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: int) -> int:
@@ -75,8 +75,7 @@ async def _delete_together(connection: AsyncConnection, user_id: int, talks: Seq
 
 async def _empty(connection: AsyncConnection, user_id: int, conversation_id: int) -> None:
     """Delete the completions and messages of a large conversation."""
-    mine = (completions.c.user_id == user_id, completions.c.conversation_id == conversation_id)
-    await _delete_completions(connection, list(mine))
+    await _delete_completions(connection, user_id, completions.c.conversation_id == conversation_id)
     query = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
     await _delete_messages(
         connection, user_id, list((await connection.execute(query.order_by(messages.c.depth.desc()))).scalars())
@@ -90,7 +89,9 @@ async def _delete_messages(connection: AsyncConnection, user_id: int, ids: Seque
         await connection.execute(delete(messages).where(messages.c.user_id == user_id, some))
 
 
-async def _delete_completions(connection: AsyncConnection, where: list[ColumnElement[bool]]) -> None:
-    query = select(completions.c.id).where(*where).limit(AT_ONCE)
+async def _delete_completions(connection: AsyncConnection, user_id: int, *where: ColumnElement[bool]) -> None:
+    mine = completions.c.user_id == user_id
+    query = select(completions.c.id).where(mine, *where).limit(AT_ONCE)
     while some := list((await connection.execute(query)).scalars()):
-        await connection.execute(delete(completions).where(*where, completions.c.id.in_(some)))
+        # By their numbers alone: of two ways to find them Postgres may take the longer one.
+        await connection.execute(delete(completions).where(mine, completions.c.id.in_(some)))
