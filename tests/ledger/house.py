@@ -36,10 +36,10 @@ class House:
     bob: int
 
     async def book(self, entries: Sequence[Entry]) -> None:
-        """Write entries, many in a statement."""
+        """Write entries, in one transaction and by one statement, sent for each."""
         async with self.core.database.transaction() as connection:
-            for start in range(0, len(entries), 200):
-                await connection.execute(insert(ledger_entries).values(list(entries[start : start + 200])))
+            if entries:
+                await connection.execute(insert(ledger_entries), list(entries))
 
     async def run(self, statement: str) -> None:
         async with self.core.database.transaction() as connection:
