@@ -39,18 +39,29 @@ EDGE = (
     *(f"tests/api/test_{noun}.py" for noun in ("image_refusals", "openapi", "places")),
     *(f"tests/api/test_{noun}.py" for noun in ("model_changes", "models", "once", "prompts", "service_keys", "users")),
 )
-# Their tests start and kill processes, and wait: a run of several processes is over sooner where they come first.
-LONG = tuple(f"tests/{name}" for name in ("torture/", "crash/", "workers/", "outages/", "files/", "unit/test_cli.py"))
+# Tests of several services, of services that are killed, of disks that are full: they take seconds each.
+COSTLY = ("tests/crash/", "tests/files/", "tests/outages/", "tests/workers/", "tests/api/test_titles.py")
+# A run of several processes is over sooner where they come first, with others that start processes and wait.
+LONG = (
+    *COSTLY,
+    "tests/torture/",
+    "tests/unit/test_cli.py",
+    "tests/api/test_serving.py",
+    "tests/api/test_model_changes.py",
+)
 NO_CALLSPEC = SimpleNamespace(params={})
 PEPPER = "a pepper for tests, long enough to pass"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the edge decides is asked of a service on Postgres each time, and on SQLite with the slow tests."""
+    """What the edge decides, and what is costly, is tried on Postgres each time, and on SQLite with the slow tests."""
     items.sort(key=lambda item: not item.location[0].startswith(LONG))
     for item in items:
-        if item.location[0].startswith(EDGE) and "sqlite" in getattr(item, "callspec", NO_CALLSPEC).params.values():
+        if (
+            item.location[0].startswith((*EDGE, *COSTLY))
+            and "sqlite" in getattr(item, "callspec", NO_CALLSPEC).params.values()
+        ):
             item.add_marker(pytest.mark.slow)
 
 

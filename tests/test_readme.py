@@ -59,6 +59,7 @@ def first_start(request: pytest.FixtureRequest, llmock_server: LLMockServer, tmp
 
 
 @needs_curl
+@pytest.mark.usefixtures("llmock")
 def test_commands_answer_as_the_readme_shows(first_start: Service) -> None:
     printed = re.search(r"^ +curl http.*?}'$", first_start.log_text(), re.DOTALL | re.MULTILINE)
     assert printed, "the first start prints a curl line"

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.conftest import MakeDatabase
+from tests.conftest import KINDS, MakeDatabase
 from tests.evidence.store import patiently
 from tests.outages.readers import Reader
 from tests.outages.site import Site, check, open_site
@@ -18,7 +18,7 @@ WORDS, MORE_WORDS = "say:3000 long:2000 every:0", "say:12000 long:1000 every:0"
 EACH = 3 * MIB
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=KINDS)
 def site(
     request: pytest.FixtureRequest, make_database: MakeDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:

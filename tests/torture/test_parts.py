@@ -35,7 +35,7 @@ async def ask(port: int, wire: str, mode: str, *, stream: bool = True) -> tuple[
     headers = {"Authorization": "Bearer worker-1"}
     raw, status = bytearray(), 0
     try:
-        async with asyncio.timeout(3), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(1), aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{port}{PATHS[wire]}"
             async with session.post(url, json=body, headers=headers, allow_redirects=False) as response:
                 status = response.status
