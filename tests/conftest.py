@@ -42,15 +42,14 @@ EDGE = (
 # Tests of several services, of services that are killed, of disks that are full: they take seconds each.
 COSTLY = ("tests/crash/", "tests/files/", "tests/outages/", "tests/workers/", "tests/api/test_titles.py")
 # A run of several processes is over sooner where they come first, with others that start processes and wait.
-LONG = (
-    *COSTLY,
-    "tests/torture/",
-    "tests/unit/test_cli.py",
-    "tests/api/test_serving.py",
-    "tests/api/test_model_changes.py",
-)
+LONG = (*COSTLY, "tests/torture/", "tests/unit/test_cli.py", "tests/api/test_serving.py")
 NO_CALLSPEC = SimpleNamespace(params={})
 PEPPER = "a pepper for tests, long enough to pass"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors: tests of several services wait for most of their time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,10 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the edge decides, and what is costly, is tried on Postgres each time, and on SQLite with the slow tests."""
     items.sort(key=lambda item: not item.location[0].startswith(LONG))
     for item in items:
-        if (
-            item.location[0].startswith((*EDGE, *COSTLY))
-            and "sqlite" in getattr(item, "callspec", NO_CALLSPEC).params.values()
-        ):
+        kinds = getattr(item, "callspec", NO_CALLSPEC).params.values()
+        if "sqlite" in kinds and item.location[0].startswith((*EDGE, *COSTLY)):
             item.add_marker(pytest.mark.slow)
 
 
