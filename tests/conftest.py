@@ -58,8 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.location[0].startswith(LONG))
     for item in items:
         kinds = getattr(item, "callspec", NO_CALLSPEC).params.values()
-        if "sqlite" in kinds and item.location[0].startswith((*EDGE, *COSTLY)):
+        known = item.get_closest_marker("slow")
+        if "sqlite" in kinds and item.location[0].startswith((*EDGE, *COSTLY)) and not known:
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.other)
 
 
 @pytest.fixture(autouse=True)
