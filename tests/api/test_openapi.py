@@ -38,11 +38,12 @@ OPERATIONS = [
 PUBLIC = {"/", "/health", "/health/ready", "/metrics"}
 BINARY = {"application/octet-stream", "*/*"}
 EXAMPLES = 5
+LATER = (pytest.mark.slow, pytest.mark.other)
 # Each database, and whether every boundary of every field is tried on it, as with the slow tests.
 EXPOSED = [
     pytest.param(("postgres", False), id="postgres"),
-    pytest.param(("postgres", True), id="postgres to its boundaries", marks=pytest.mark.slow),
-    pytest.param(("sqlite", True), id="sqlite to its boundaries", marks=pytest.mark.slow),
+    pytest.param(("postgres", True), id="postgres to its boundaries", marks=LATER),
+    pytest.param(("sqlite", True), id="sqlite to its boundaries", marks=LATER),
 ]
 
 
