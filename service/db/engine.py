@@ -218,7 +218,8 @@ def _execute(connection: Any, statement: str) -> None:
 
 
 def _sqlite(url: URL, synchronous: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=8, max_overflow=0, connect_args=SQLITE_CONNECT)
+    # The last one used is taken first: its cache is warm, and few are filled.
+    engine = create_async_engine(url, pool_size=8, max_overflow=0, pool_use_lifo=True, connect_args=SQLITE_CONNECT)
     _prepare_sqlite(engine.sync_engine, synchronous)
     return engine
 
@@ -234,7 +235,6 @@ def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
             f"synchronous = {synchronous}",
             # What is deleted is overwritten: not every SQLite is built so.
             "secure_delete = ON",
-            "cache_size = -16000",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
