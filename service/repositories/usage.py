@@ -107,7 +107,7 @@ async def write_usage(
     group, `unpriced_models` are such objects too, of those without a price.
     """
     statement, values = _question(connection, question, runs, most=most)
-    found: Sequence[Row[Any]] = (await connection.execute(_written(question, statement), values)).all()
+    found: Sequence[Row[Any]] = (await connection.execute(_written(question.groups, statement), values)).all()
     return found
 
 
@@ -148,15 +148,15 @@ def _statement(dialect: str, question: Question, spans: tuple[int, ...], singles
 
 
 @lru_cache(maxsize=256)
-def _written(question: Question, statement: Select[Any]) -> Select[Any]:
+def _written(asked: tuple[str, ...], statement: Select[Any]) -> Select[Any]:
     rows = statement.subquery("rows")
-    names = [name for group in question.groups for name in SHOWN[group]]
+    names = [name for group in asked for name in SHOWN[group]]
     told: dict[str, ColumnElement[Any]] = {name: rows.c[name] for name in (*names, *SUMS[:-1])}
     # What has no price at all costs null, not 0.
     priced = or_(rows.c.requests == 0, rows.c.unpriced < rows.c.requests)
     told["cost_usd"] = case((priced, dollars(rows.c.cost_nano)))
     unpriced: ColumnElement[Any] = null()
-    if "model" in question.groups:
+    if "model" in asked:
         unpriced = joined(case((rows.c.unpriced > 0, _object({"model": rows.c.model}))))
     groups = joined(_object(told)).label("groups")
     bucket = (rows.c.number, func.count().label("size"), groups, unpriced.label("unpriced_models"))
