@@ -5,12 +5,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import case, insert, literal, select, text, true, update
+from sqlalchemy import ColumnElement, FromClause, case, exists, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.file_tables import blobs, message_blobs
 from service.db.import_tables import imports
-from service.db.recordset import encode, insert_rows, upsert
+from service.db.recordset import encode, insert_rows
 from service.db.tables import conversations, messages
 from service.db.types import Instant, now, to_micros
 from service.domain.porting.everturn import native_name
@@ -61,12 +61,8 @@ async def show_images(connection: AsyncConnection, user_id: int, shown: Sequence
 
     Raises IntegrityError where content goes in this very moment.
     """
-    both = (messages.c.user_id == user_id, blobs.c.user_id == user_id, messages.c.parts.is_not(None))
-    for message_id, sha256 in shown:
-        found = select(messages.c.user_id, messages.c.id, blobs.c.sha256).select_from(messages.join(blobs, true()))
-        found = found.where(*both, messages.c.id == message_id, blobs.c.sha256 == sha256)
-        kept = upsert(connection.dialect.name, message_blobs).from_select(["user_id", "message_id", "sha256"], found)
-        await connection.execute(kept.on_conflict_do_nothing())
+    rows = [{"user_id": user_id, "message_id": message_id, "sha256": sha256} for message_id, sha256 in shown]
+    await connection.execute(_show(connection.dialect.name), {"shown": encode(rows)})
 
 
 async def add_messages(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -108,6 +104,17 @@ async def grow(
 @lru_cache
 def _insert(dialect: str) -> Any:
     return insert_rows(dialect, "rows", table=messages, names=IMPORTED)
+
+
+@lru_cache
+def _show(dialect: str) -> Any:
+    def both(row: FromClause) -> ColumnElement[bool]:
+        message, blob = messages.c, blobs.c
+        here = (message.user_id == row.c.user_id, message.id == row.c.message_id, message.parts.is_not(None))
+        return exists().where(*here) & exists().where(blob.user_id == row.c.user_id, blob.sha256 == row.c.sha256)
+
+    names = ("user_id", "message_id", "sha256")
+    return insert_rows(dialect, "shown", table=message_blobs, names=names, where=both)
 
 
 def _batches(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
