@@ -18,6 +18,7 @@ SECONDS = 75
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_tortured_service_keeps_its_promises(kind: Kind, tmp_path: Path) -> None:
     asyncio.run(run(Plan(kind=kind, seed=SEED, turns=10**6, seconds=SECONDS), tmp_path))
