@@ -1,8 +1,8 @@
 """A process that bears services and watches them die: `python -m tests.crash.nursery`, asked in lines of JSON.
 
-Services are forked from it once everything is imported, so that one is up in a fraction of a second; what runs in the
-child is `everturn serve` from its first line on. Besides, a process may trace its own children
-wherever it may trace anything.
+Services are forked from it once everything is imported and the application is made, so that one is up in a fraction of
+a second; what runs in the child is `everturn serve` from its first line on. Their environment is this process's.
+Besides, a process may trace its own children wherever it may trace anything.
 """
 
 import gc
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service import cli
+from service import main as root
 from tests.crash.names import Names
 from tests.crash.ptrace import Point, Tracer
 
@@ -31,12 +32,12 @@ class Nursery:
     def __init__(self) -> None:
         self._pid: int | None = None
 
-    def start(self, environment: dict[str, str], log: str) -> dict[str, Any]:
+    def start(self, log: str) -> dict[str, Any]:
         """A service in a child of this process; it is not ready yet."""
         assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork takes only the forking thread along"
         self._pid = os.fork()
         if self._pid == 0:
-            _serve(environment, log)
+            _serve(log)
         return {"pid": self._pid}
 
     def watch(self, point: list[Any], ports: dict[str, int], files: dict[str, str]) -> dict[str, Any]:
@@ -56,13 +57,11 @@ class Nursery:
         return {}
 
 
-def _serve(environment: dict[str, str], log: str) -> None:
+def _serve(log: str) -> None:
     """Become the service. Nothing of this process but its imports goes along."""
     nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    os.environ.clear()
-    os.environ.update(environment)
     sys.argv = ["everturn", "serve"]
     code = 1
     try:
@@ -80,6 +79,7 @@ def _say(answer: dict[str, Any]) -> None:
 def main() -> None:
     for module in IMPORTED:
         import_module(module)
+    root.app = root.create_app()  # otherwise each child makes it
     gc.freeze()  # what was imported is not looked through again in each child
     nursery = Nursery()
     _say({"ready": True})

@@ -5,13 +5,14 @@ written, and all of it. Linux on x86-64 and arm64.
 """
 
 import ctypes
+import errno
 import os
 import platform
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -87,32 +88,39 @@ class Tracer:
     killed: bool = False
     _met: int = 0
     _doomed: int | None = None
-    _unarmed: set[int] = field(default_factory=set)
 
     def run(self, armed: Callable[[], None]) -> None:
-        """Watch until the process is gone, whoever ends it. `armed` is called when every thread is watched."""
-        self._seize()
+        """Watch until the process is gone, whoever ends it.
+
+        `armed` is called once: when every thread is watched, or when the process ends before that.
+        """
+        unarmed = self._seize()
+        told = False
         while True:
             thread, status = os.waitpid(-1, WALL)
-            if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-                if thread == self.pid:
-                    return
-                self._unarmed.discard(thread)
-                continue
-            passed = self._stopped(thread, status)
-            _ptrace(SYSCALL, thread, 0, passed)
-            if thread in self._unarmed:
-                self._unarmed.discard(thread)
-                if not self._unarmed:
-                    armed()
+            ended = os.WIFEXITED(status) or os.WIFSIGNALED(status)
+            if not ended:
+                _ptrace(SYSCALL, thread, 0, self._stopped(thread, status))
+            unarmed.discard(thread)
+            over = ended and thread == self.pid
+            if not told and (over or not unarmed):
+                armed()
+                told = True
+            if over:
+                return
 
-    def _seize(self) -> None:
-        """All threads; those that are made meanwhile by a thread not seized yet are found by looking again."""
-        while new := {int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir()} - self._unarmed:
+    def _seize(self) -> set[int]:
+        """All threads that live; those that are made meanwhile by one not seized yet are found by looking again."""
+        seen: set[int] = set()
+        seized: set[int] = set()
+        while new := {int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir()} - seen:
+            seen |= new
             for thread in new:
-                self._unarmed.add(thread)
-                _ptrace(SEIZE, thread, 0, OPTIONS)
-                _ptrace(INTERRUPT, thread, 0, 0)
+                # One that is ending, or was made by one already seized and so is watched, is not there to be seized.
+                if _ptrace(SEIZE, thread, 0, OPTIONS, but=(errno.ESRCH, errno.EPERM)) == 0:
+                    seized.add(thread)
+                    _ptrace(INTERRUPT, thread, 0, 0)
+        return seized
 
     def _stopped(self, thread: int, status: int) -> int:
         """What to do about a stop; returns the signal to hand on."""
@@ -169,10 +177,10 @@ def _libc() -> ctypes.CDLL:
     return libc
 
 
-def _ptrace(request: int, thread: int, address: int, data: int) -> int:
-    """The answer; -1 for a thread that was killed meanwhile. Raises OSError for everything else."""
+def _ptrace(request: int, thread: int, address: int, data: int, *, but: Container[int] = (errno.ESRCH,)) -> int:
+    """The answer; -1 for the errors in `but`, such as a thread that was killed meanwhile. Raises OSError for others."""
     answer = int(_libc().ptrace(request, thread, address, data))
-    if answer < 0 and (code := ctypes.get_errno()) != 3:  # ESRCH
+    if answer < 0 and (code := ctypes.get_errno()) not in but:
         raise OSError(code, f"ptrace({request:#x}): {os.strerror(code)}")
     return answer
 

@@ -6,8 +6,10 @@ tracer must not wait for.
 
 import json
 import os
+import select
 import sys
 import threading
+import time
 
 from tests.crash.names import Names
 from tests.crash.ptrace import Point, Tracer
@@ -30,13 +32,29 @@ def thread(file: int) -> None:
     os.write(file, b"never")
 
 
+def crowd(begin: int) -> None:
+    """Threads that come and go until there is something to read."""
+    while not select.select([begin], [], [], 0)[0]:
+        few = [threading.Thread(target=time.sleep, args=[0.0001 * number]) for number in range(30)]
+        for one in few:
+            one.start()
+        for one in few:
+            one.join()
+
+
 def main(path: str, work: str, at: str, moment: str, of: str | None = None) -> None:
     begin, go = os.pipe()
     child = os.fork()
     if child == 0:
-        os.read(begin, 1)
-        {"words": words, "thread": thread}[work](os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        if work == "crowd":
+            crowd(begin)
+        if work != "nothing":
+            os.read(begin, 1)
+            (thread if work == "thread" else words)(file)
         os._exit(0)
+    if work == "nothing":
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     tracer = Tracer(child, Point(int(at), moment, of), names=Names(child, ports={}, files={"file": path}))  # type: ignore[arg-type]  # a moment's name
     tracer.run(lambda: _write(go))
     print(json.dumps({"killed": tracer.killed, "writes": tracer.writes}))  # noqa: T201  # the test reads it

@@ -63,6 +63,14 @@ def test_other_threads_are_watched_too(tmp_path: Path, moment: Moment, left: byt
     assert scribble(tmp_path, "thread", 1, moment) == (True, ["file pwrite64"], left)
 
 
+def test_a_process_that_ended_before_it_is_watched_keeps_nobody_waiting(tmp_path: Path) -> None:
+    assert scribble(tmp_path, "nothing", 1, "before") == (False, [], b"")
+
+
+def test_threads_that_come_and_go_keep_nobody_waiting(tmp_path: Path) -> None:
+    assert scribble(tmp_path, "crowd", 1, "torn") == (True, ["file write"], b"on")
+
+
 def test_writes_are_named_by_whom_they_go_to(tmp_path: Path) -> None:
     """A file by its path, a socket by the port at either end; nothing else has a name."""
     path = tmp_path / "file"

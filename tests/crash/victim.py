@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.servers.postgres import free_port
 from tests.servers.service import ROOT, surroundings
 
 READY_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
 
 
 class Death(NamedTuple):
@@ -35,17 +37,16 @@ class Victim:
     ) -> None:
         self.port = free_port()
         self.log = folder / "service.log"
-        self._environment = surroundings() | {"EVERTURN_PORT": str(self.port)} | dict(environment)
         self._ports = {**ports, "client": self.port}
         self._files = dict(files)
         self._pid = 0
         self._nursery = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.nursery"],
             cwd=ROOT,
-            env=surroundings(),
+            env=surroundings() | {"EVERTURN_PORT": str(self.port), "PYTHONFAULTHANDLER": "1"} | dict(environment),
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
         self._hear()
@@ -69,7 +70,7 @@ class Victim:
 
     def launch(self) -> None:
         """Do not wait until it is ready."""
-        self._pid = self._tell("start", environment=self._environment, log=str(self.log))["pid"]
+        self._pid = self._tell("start", log=str(self.log))["pid"]
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -104,12 +105,17 @@ class Victim:
 
     def _tell(self, command: str, **arguments: Any) -> dict[str, Any]:
         assert self._nursery.stdin
-        self._nursery.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
-        self._nursery.stdin.flush()
+        self._nursery.stdin.write(json.dumps({"do": command, **arguments}).encode() + b"\n")
         return self._hear()
 
     def _hear(self) -> dict[str, Any]:
+        """The next answer. Raises AssertionError where none comes; standard error tells what it was at then."""
         assert self._nursery.stdout
+        if not select.select([self._nursery.stdout], [], [], ANSWER_SECONDS)[0]:
+            self._nursery.send_signal(signal.SIGABRT)
+            raise AssertionError(
+                f"the nursery says nothing; the service's log:\n{self.log.read_text('utf-8', 'replace')}"
+            )
         line = self._nursery.stdout.readline()
         assert line, "the nursery is gone; its own words are on standard error"
         answer: dict[str, Any] = json.loads(line)
