@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__, logs
@@ -138,6 +139,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     describe.install(app)
     for noun in ROUTERS:
         app.include_router(noun.router)
+    # FastAPI makes a router's routes when they are first looked at: now, so that no request waits for it.
+    list(iter_route_contexts(app.routes))
     _add_edge(app, settings)
     return app
 
