@@ -192,11 +192,17 @@ class _Guarded:
         await self._send(message)
 
     def _mistake(self) -> dict[str, object] | None:
-        """A NUL, which no parameter may hold and no database takes."""
-        parts = {"query": b"%00" in self._scope["query_string"], "path": "\x00" in self._scope["path"]}
-        for name, unsafe in parts.items():
-            if unsafe:
-                return {"type": "string_unsafe", "loc": (name,), "msg": "Text must not contain NUL (U+0000)"}
+        """A NUL, which no parameter may hold and no database takes, or a path with a line break, which the patterns of
+        routes do not match, or leave out where it is the last."""
+        path, nul = self._scope["path"], "Text must not contain NUL (U+0000)"
+        mistakes = (
+            (b"%00" in self._scope["query_string"], "query", nul),
+            ("\x00" in path, "path", nul),
+            ("\n" in path, "path", "A path must not contain a line break"),
+        )
+        for made, where, message in mistakes:
+            if made:
+                return {"type": "string_unsafe", "loc": (where,), "msg": message}
         return None
 
     def _check_length(self) -> None:

@@ -138,9 +138,11 @@ async def test_a_large_body_is_a_413_announced_or_not(client: httpx2.AsyncClient
         assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
 
 
-@pytest.mark.parametrize("path", ["/things?q=%00", "/things/a%00b"])
-async def test_a_nul_in_the_address_is_a_422(client: httpx2.AsyncClient, path: str) -> None:
-    assert (await client.get(path)).status_code == 422
+@pytest.mark.parametrize("path", ["/things?q=%00", "/things/a%00b", "/things/a%0Ab", "/things/busy%0A", "/nowhere%0A"])
+async def test_a_nul_or_a_line_break_in_the_address_is_a_422(client: httpx2.AsyncClient, path: str) -> None:
+    for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+        assert (await client.request(method, path)).status_code == 422
+    assert (await client.get(path)).json()["detail"][0]["type"] == "string_unsafe"
 
 
 async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient) -> None:
