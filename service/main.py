@@ -245,7 +245,7 @@ def build_services(settings: Settings, core: Core, registry: Registry, engine: E
         limits=Limits(core.database, engine.limits.forget),
         imports=core.imports,
         exports=core.exports,
-        conversations=Conversations(core.database, core.ids, core.pager, claims, images),
+        conversations=Conversations(core.database, core.ids, core.pager, claims, images, registry),
         messages=Messages(core.database, core.ids, core.pager, claims, images),
         completions=Completions(core.database, core.pager, engine),
         turns=turns,

@@ -20,6 +20,7 @@ from service.domain.paging import Ask, Page
 from service.domain.titles import title_key
 from service.domain.tree import Place, Position, place
 from service.errors import Conflict, ConversationBusy, NotFound
+from service.providers.registry import Registry
 from service.repositories import conversations as rows
 from service.repositories import files, messages
 from service.repositories.forks import copy_messages
@@ -74,7 +75,10 @@ class Fork:
 
 
 class Conversations:
-    def __init__(self, database: Database, ids: Ids, pager: Pager, claims: Claims, images: Images) -> None:
+    def __init__(
+        self, database: Database, ids: Ids, pager: Pager, claims: Claims, images: Images, registry: Registry
+    ) -> None:
+        self._registry = registry
         self._claims = claims
         self._images = images
         self._database = database
@@ -82,7 +86,15 @@ class Conversations:
         self._pager = pager
 
     async def create(self, user_id: int, draft: Draft, *, claim: Claim | None = None) -> Once[Conversation]:
-        """Make a conversation with its history, all of it or nothing. Raises what `Images.settled` raises."""
+        """Make a conversation with its history, all of it or nothing.
+
+        Raises UnknownModel, and what `Images.settled` raises.
+        """
+        if draft.model is not None:
+            # What an earlier request made is said again, though its model may be gone by now.
+            if done := await self._claims.done(claim, kind=Conversation):
+                return done
+            await self._registry.find_model(draft.model)
         conversation_id = (await self._ids.take("conversation"))[0]
         places = place(None, await self._ids.take("message", len(draft.lines)))
         row = {
@@ -126,7 +138,17 @@ class Conversations:
     async def edit(
         self, user_id: int, conversation_id: int, values: dict[str, Any], tags: Sequence[str] | None
     ) -> Conversation:
-        """Change what `values` names (title, system_prompt, model, metadata, archived, pinned). Raises NotFound."""
+        """Change what `values` names (title, system_prompt, model, metadata, archived, pinned).
+
+        Raises NotFound, UnknownModel for another model than it has: the one that it has may be gone.
+        """
+        model = values.get("model")
+        if (
+            model
+            and not self._registry.known_model(model)
+            and (await self.get(user_id, conversation_id)).model != model
+        ):
+            await self._registry.find_model(model)
         if "title" in values:
             values = {**values, "title_key": title_key(values["title"])}
 

@@ -1,6 +1,7 @@
 """Conversations over HTTP: made, with a history or without, listed, changed and deleted."""
 
 import asyncio
+from secrets import token_hex
 
 import httpx2
 import pytest
@@ -175,3 +176,24 @@ async def test_the_first_question_is_the_title_of_a_new_one(http: httpx2.AsyncCl
     assert title.startswith("Is it true, that the moon is very very")
     assert title.endswith("very…")
     assert len(title) <= 61
+
+
+async def test_a_conversation_outlives_its_model(people: People, llmock: LLMock) -> None:
+    name = f"team/{token_hex(5)}"
+    await call(people.admin, "POST", "/models", {"id": name, "provider": "openai", "upstream": OPENAI}, expect=201)
+    headers = {"Idempotency-Key": name}
+    first = await people.owner.post("/conversation", json={"model": name}, headers=headers)
+    talk = first.json()
+    await call(people.admin, "DELETE", f"/models/{name}", expect=204)
+    path = f"/conversations/{talk['id']}"
+    assert (await call(people.owner, "GET", path, expect=200))["model"] == name
+    # What is sent back as it was read is no new choice; another unknown one is.
+    assert (await call(people.owner, "PATCH", path, {"model": name, "pinned": True}, expect=200))["pinned"]
+    await call(people.owner, "PATCH", path, {"model": "no-such-model"}, expect=404)
+    await call(people.other, "PATCH", path, {"model": name}, expect=404)
+    again = await people.owner.post("/conversation", json={"model": name}, headers=headers)
+    assert (again.status_code, again.json()) == (201, talk)
+    assert again.headers["idempotency-replayed"] == "true"
+    problem = await call(people.owner, "POST", f"{path}/completions", {"content": "x"}, expect=404)
+    assert (problem["code"], llmock.requests) == ("model_not_found", [])
+    assert (await call(people.owner, "PATCH", path, {"model": None}, expect=200))["model"] is None

@@ -16,16 +16,22 @@ QUESTION = [{"role": "user", "content": "Hello?"}]
 
 
 async def test_an_unknown_model_is_a_404_that_names_it(http: httpx2.AsyncClient, llmock: LLMock) -> None:
-    talk = await start_talk(http, "Hello", model="no-such-conversation-model")
-    for path, body, name in (
-        ("/chat/completions", {"model": "no-such-model", "messages": QUESTION}, "no-such-model"),
-        ("/chat/stream", {"model": "no-such-model", "prompt": "x"}, "no-such-model"),
-        (f"/conversations/{talk['id']}/completions", {"content": "x"}, "no-such-conversation-model"),
+    talk, name = await start_talk(http, "Hello"), "no-such-model"
+    for method, path, body in (
+        ("POST", "/chat/completions", {"messages": QUESTION}),
+        ("POST", "/chat/stream", {"prompt": "x"}),
+        ("POST", f"/conversations/{talk['id']}/completions", {"content": "x"}),
+        ("POST", "/conversation", {"messages": QUESTION}),
+        ("POST", "/conversations", {}),
+        ("POST", "/users/me/conversations", {}),
+        ("PATCH", f"/conversations/{talk['id']}", {"title": "Changed"}),
     ):
-        problem = await call(http, "POST", path, body, expect=404)
+        problem = await call(http, method, path, {**body, "model": name}, expect=404)
         assert (problem["code"], problem["model"]) == ("model_not_found", name)
         assert name in problem["detail"]
     assert (await call(http, "GET", "/completions", expect=200))["total"] == 0
+    [kept] = (await call(http, "GET", "/conversations", expect=200))["items"]
+    assert (kept["model"], kept["title"]) == (None, None)
     assert len(await branch(http, talk["id"])) == 1
     # Asked at the provider is at most whether it has the model by now.
     assert {request.method for request in llmock.requests} <= {"GET"}

@@ -19,6 +19,7 @@ from service.db.tables import attempts, completions, conversations, events, mess
 from service.domain.history import Line
 from service.domain.tree import Place
 from service.main import Core, build_core
+from service.providers.registry import Registry
 from service.repositories import removals
 from service.repositories.conversations import move_leaf
 from service.repositories.messages import add_messages, row_of
@@ -31,6 +32,10 @@ from tests.conftest import PEPPER
 MOST = 7
 LARGE, SMALL = 60, 3
 LONG = 20_000
+
+
+def talks_of(core: Core) -> Conversations:
+    return Conversations(core.database, core.ids, core.pager, core.claims, core.images, Registry(()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ async def house(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         Settings(database_url=database_url, pepper=pepper, local_model="off", sqlite_synchronous="normal")
     )
     user = await core.users.create(UserDraft("ada"))
-    talks = Conversations(core.database, core.ids, core.pager, core.claims, core.images)
+    talks = talks_of(core)
     numbers = [(await talks.create(user.id, Draft())).made.id for _ in range(5)]
     ids = list(await core.ids.take("message", LARGE + 4 * SMALL))
     sizes, first = [LARGE] + [SMALL] * 4, ids[:LARGE]
@@ -128,7 +133,7 @@ def record(user_id: int, number: int, talk: int | None, model: str) -> dict[str,
 
 
 async def delete_talk(house: House) -> None:
-    talks = Conversations(house.core.database, house.core.ids, house.core.pager, house.core.claims, house.core.images)
+    talks = talks_of(house.core)
     await talks.delete(house.user_id, house.large)
 
 
@@ -182,7 +187,7 @@ async def test_a_long_talk_that_just_came_can_be_deleted(
 
 async def test_an_admins_turns_do_not_wait_for_an_erasure(house: House) -> None:
     admin = await house.core.users.create(UserDraft("root", role="admin"))
-    talks = Conversations(house.core.database, house.core.ids, house.core.pager, house.core.claims, house.core.images)
+    talks = talks_of(house.core)
     if house.core.database.dialect == "sqlite":
         pytest.skip("there one writes at a time")
     async with house.core.database.transaction() as connection:
@@ -194,7 +199,7 @@ async def test_what_is_small_is_removed_at_once(house: House) -> None:
     async with house.core.database.reading() as connection:
         query = select(conversations.c.id).where(conversations.c.user_id == house.user_id)
         small = max((await connection.execute(query)).scalars())
-    talks = Conversations(house.core.database, house.core.ids, house.core.pager, house.core.claims, house.core.images)
+    talks = talks_of(house.core)
     with house.removed() as parts:
         await talks.delete(house.user_id, small)
     assert parts == [("conversations", 1)]

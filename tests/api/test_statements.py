@@ -59,7 +59,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
     )
     core, registry = build_core(settings), build_registry(settings)
     engine = Engine(core.database, core.ids, registry, lease_seconds=30)
-    talks = Conversations(core.database, core.ids, core.pager, core.claims, core.images)
+    talks = Conversations(core.database, core.ids, core.pager, core.claims, core.images, registry)
     user = await core.users.create(UserDraft("ada"))
     talk = (await talks.create(user.id, Draft(lines=(Line("user", "a"), Line("assistant", "b"))))).made
     yield House(

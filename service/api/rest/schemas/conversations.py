@@ -12,6 +12,7 @@ Tag = Annotated[str, Field(min_length=1, max_length=100)]
 Title = Annotated[str, Field(max_length=300)]
 Prompt = Annotated[str, Field(max_length=500_000)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
+ASKED = "Whom its turns ask where they name nobody: one of `GET /models`."
 Metadata = Annotated[dict[str, Any], Field(max_length=64)]
 
 
@@ -22,7 +23,7 @@ class ConversationIn(Body):
 
     title: Title | None = None
     system_prompt: Prompt | None = None
-    model: ModelName | None = None
+    model: ModelName | None = Field(None, description=ASKED)
     tags: Annotated[list[Tag], Field(max_length=32)] = []
     metadata: Metadata = {}
     archived: bool = False
@@ -51,7 +52,7 @@ class ConversationEdit(Body):
 
     title: Title | None = None
     system_prompt: Prompt | None = None
-    model: ModelName | None = None
+    model: ModelName | None = Field(None, description=ASKED)
     tags: Annotated[list[Tag], Field(max_length=32)] = Field(default_factory=list)
     metadata: Metadata = Field(default_factory=dict)
     archived: bool = Field(default_factory=bool)
