@@ -253,6 +253,21 @@ def add_functions(connection: Any, _record: object = None) -> None:
 
 
 @asynccontextmanager
+async def together(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Several statements on the journal's connection to Postgres as one transaction."""
+    committed = False
+    await connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+        await connection.exec_driver_sql("COMMIT")
+        committed = True
+    finally:
+        if not committed:
+            # Whoever gets the connection next would be inside of it.
+            await connection.invalidate()
+
+
+@asynccontextmanager
 async def _guarded(connection: AsyncConnection) -> AsyncIterator[None]:
     """Throws a connection away that did not answer in time: nobody knows what it is still doing."""
     try:

@@ -45,6 +45,7 @@ from service.db.limit_tables import holds
 from service.db.recordset import insert_rows, recordset, upsert
 from service.db.tables import attempts, completions, conversations, events, ledger_entries, messages
 from service.db.types import later, now
+from service.repositories.comparisons import passing
 
 Chosen = Callable[[FromClause], ColumnElement[bool]]
 CONVERSATION = ("user_id", "id", "title", "title_key", "system_prompt", "model", "active_leaf_id", "message_count")
@@ -95,6 +96,7 @@ def statements(dialect: str) -> Mapping[str, Any]:
         "events": _events(dialect),
         "outcomes": _outcomes(dialect),
         **_finishing(dialect, None),
+        "passed": passing(dialect),
         "renewals": _renewals(dialect).values(lease_expires_at=lease),
     }
 

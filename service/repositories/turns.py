@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.engine import together
 from service.db.recordset import encode
 from service.db.tables import completions
 from service.domain.quotas import read_allowances
+from service.repositories.comparisons import pass_over
 from service.repositories.limits import HOLD_SECONDS, Verdict, hold_in_turn
 from service.repositories.turn_statements import APPEND, BEGIN, FINISH, HELD, combined, statements
 
@@ -41,7 +43,8 @@ class Begin(NamedTuple):
 class Finish(NamedTuple):
     """The end of a turn. Only the first one with the right epoch is written; `entry` is never lost.
 
-    A turn that is not to be stored has no answer; one that never ran has no attempt and no entry.
+    A turn that is not to be stored has no answer; one that never ran has no attempt and no entry. `passed` is there
+    where a compared one says nothing: see `comparisons.pass_over`.
     """
 
     outcome: Row
@@ -49,6 +52,7 @@ class Finish(NamedTuple):
     attempt: Row | None
     events: Row
     entry: Row | None
+    passed: Row | None = None
 
     @property
     def name(self) -> Name:
@@ -82,6 +86,8 @@ class Flush(NamedTuple):
             rows["ends"] = [one.attempt for one in self.finishes if one.attempt]
             rows["entries"] = [one.entry for one in self.finishes if one.entry]
             rows["settled"] = [_name_of(one) for one in self.finishes]
+        if passed := [one.passed for one in self.finishes if one.passed]:
+            rows["passed"] = passed
         return rows
 
     def _begun(self) -> dict[str, list[Row]]:
@@ -108,7 +114,15 @@ class Written(NamedTuple):
 
 async def write_at_once(connection: AsyncConnection, flush: Flush, lease_seconds: float) -> Written:
     """Write a flush as one Postgres statement, which is atomic by itself. See `write_in_turn`."""
-    return await _run_combined(connection, flush.lists(), lease_seconds)
+    lists = flush.lists()
+    passed = lists.pop("passed", None)
+    if passed is None:
+        return await _run_combined(connection, lists, lease_seconds)
+    # No statement sees what its own parts write, nor may two of them change the same conversation.
+    async with together(connection):
+        written = await _run_combined(connection, lists, lease_seconds)
+        await pass_over(connection, passed)
+    return written
 
 
 async def warm_up(connection: AsyncConnection) -> None:

@@ -18,7 +18,8 @@ class Request:
     """A turn that is asked for. Without a conversation a new one is made, unless `stored` is off.
 
     `model` None is the conversation's, or the default one; `fallbacks` None are those of the model. `parent_id` None is
-    the active leaf. Without `lines` the message `parent_id` is answered, once more if it has an answer.
+    the active leaf. Without `lines` the message `parent_id` is answered, once more if it has an answer. `compared` is
+    the place among models that are asked at once.
     """
 
     user_id: int
@@ -33,6 +34,7 @@ class Request:
     on_conflict: OnConflict = "reject"
     fallbacks: tuple[str, ...] | None = None
     claim: Claim | None = None
+    compared: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

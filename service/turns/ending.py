@@ -18,6 +18,8 @@ from service.turns.live import Live, Turn
 from service.turns.work import event_row
 
 MOST_TOKENS = 1_000_000_000
+# How a turn ends that may not have said anything.
+SILENT = ("failed", "cancelled")
 INCOMPLETE_REASONS = ("length", "content_filter")
 
 
@@ -106,6 +108,7 @@ def close_turn(live: Live, end: End, *, registry: Registry, pending: list[Event]
         attempt=_attempt(live, end) if ran else None,
         events=event_row(turn, tail),
         entry=entry_row(turn, use, error_kind=_error_kind(end)) if ran else None,
+        passed=_passed(turn) if turn.compared and outcome["status"] in SILENT and not live.answer.content else None,
     )
     return Closing(finish, tail, end.error)
 
@@ -194,6 +197,10 @@ def _outcome(live: Live, end: End, use: Use) -> dict[str, Any]:
         "first_token_ms": _since(live, live.first_token),
         "duration_ms": _since(live, monotonic()),
     }
+
+
+def _passed(turn: Turn) -> dict[str, Any]:
+    return {"user_id": turn.user_id, "id": turn.conversation_id, "active_leaf_id": turn.message_id}
 
 
 def _tail(live: Live, end: End, outcome: dict[str, Any]) -> list[Event]:

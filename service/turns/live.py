@@ -25,7 +25,8 @@ class Turn:
     """What was accepted. `message_id` is the assistant message's; it is None where nothing is to be stored.
 
     `asked` is the model that the caller named, `model` the one that is called now; `fallbacks` may follow it.
-    `waits_for` is the completion that has to end first; until then `call` holds no messages and `attempt` is 0.
+    `waits_for` is the completion that has to end first; until then `call` holds no messages and `attempt` is 0. Those
+    of a comparison are `compared`.
     """
 
     user_id: int
@@ -42,6 +43,7 @@ class Turn:
     warnings: tuple[str, ...] = ()
     epoch: int = 1
     attempt: int = 1
+    compared: bool = False
 
     @property
     def name(self) -> tuple[int, int]:

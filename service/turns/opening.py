@@ -40,7 +40,7 @@ class Opening:
     `lines` are the caller's new messages, `prompt` all that the model is to read. Without lines the branch's last
     message is answered, once more if it has an answer. `title` is for a conversation without one. A turn that
     `waits_for` another completion has no prompt yet, but so many tokens are `expected` in it. `purpose` says what the
-    service asks for by itself.
+    service asks for by itself, `compared` the place among the models that are asked at once.
     """
 
     user_id: int
@@ -59,6 +59,7 @@ class Opening:
     expected: int = 0
     claim: Claim | None = None
     purpose: str | None = None
+    compared: int | None = None
 
 
 async def open_turn(opening: Opening, ids: Ids, worker: str) -> tuple[Turn, Begin]:
@@ -85,6 +86,7 @@ async def open_turn(opening: Opening, ids: Ids, worker: str) -> tuple[Turn, Begi
         waits_for=opening.waits_for,
         warnings=opening.warnings,
         attempt=0 if opening.waits_for else 1,
+        compared=opening.compared is not None,
     )
     return turn, _rows(opening, turn, places, worker)
 
@@ -149,6 +151,7 @@ def _rows(opening: Opening, turn: Turn, places: list[Place], worker: str) -> Beg
         "seed": sampling.seed,
         "fallbacks": [model.id for model in opening.fallbacks] or None,
         "purpose": opening.purpose,
+        "compared": opening.compared,
     }
     completion: Row = {
         "user_id": turn.user_id,

@@ -153,6 +153,7 @@ class Recovery:
             warnings=tuple(record.warnings),
             epoch=record.epoch,
             attempt=record.attempt_count,
+            compared="compared" in others,
         )
         lines, _ = await read_prompt(self._database, turn)
         turn = replace(turn, call=call_of(model, lines, sampling, streamed=record.streamed))

@@ -13,6 +13,7 @@ from service.errors import EverturnError, NotFound, UnknownModel, Unprocessable
 from service.providers.base import Model
 from service.providers.registry import Registry
 from service.repositories import completions, conversations, messages
+from service.repositories.comparisons import find_preferred
 from service.turns.asking import Accepted, Request
 from service.turns.images import refuse_blind
 
@@ -64,10 +65,11 @@ class Comparisons:
     async def _ask_siblings(
         self, request: Request, models: tuple[str, ...], unknown: Mapping[int, EverturnError]
     ) -> Comparison:
-        """The first turn brings the question along, the others answer beside it; the first branch stays active."""
+        """The first turn brings the question along, the others answer beside it; the first branch stays active, unless
+        it ends without a word."""
         first = next(index for index in range(len(models)) if index not in unknown)
-        opening = await self._begin(replace(request, model=models[first]))
-        question, answer_id, model_id = await self._look_up(opening)
+        opening = await self._begin(replace(request, model=models[first], compared=first))
+        question, model_id = await self._look_up(opening)
         if opening.replayed:
             # A model that was unknown when the key came first may be known by now, or the other way about.
             ids = [known and known.id for known in map(self._registry.known_model, models)]
@@ -78,7 +80,7 @@ class Comparisons:
             one = opening if index == first else unknown.get(index) or await self._ask(beside, model, index)
             turns.append(one)
         if any(isinstance(one, Accepted) and not one.replayed for one in turns if one is not opening):
-            await self._prefer(request.user_id, question, answer_id, model_id)
+            await self._prefer(request.user_id, question)
         return Comparison(question, turns, opening.replayed)
 
     async def _unknown(self, request: Request, models: tuple[str, ...]) -> dict[int, EverturnError]:
@@ -92,12 +94,12 @@ class Comparisons:
 
     async def _ask(self, request: Request, model: str, index: int) -> Accepted | EverturnError:
         try:
-            return await self._begin(replace(request, model=model, claim=_part(request.claim, index)))
+            return await self._begin(replace(request, model=model, claim=_part(request.claim, index), compared=index))
         except EverturnError as error:
             return error
 
-    async def _look_up(self, opening: Accepted) -> tuple[Question, int, str]:
-        """The question of a turn, its answer's message and its model. Raises NotFound where they were deleted."""
+    async def _look_up(self, opening: Accepted) -> tuple[Question, str]:
+        """The question of a turn, and its model. Raises NotFound where they were deleted."""
         async with self._database.reading() as connection:
             found = await completions.find_completion(connection, opening.user_id, opening.completion_id)
             row = found and found[0]
@@ -108,17 +110,20 @@ class Comparisons:
             )
         if row is None or answer is None or answer.parent_id is None:
             raise NotFound("The comparison's conversation is not there any more.")
-        return Question(row.conversation_id, answer.parent_id), answer.id, row.model
+        return Question(row.conversation_id, answer.parent_id), row.model
 
-    async def _prefer(self, user_id: int, question: Question, answer_id: int, model_id: str) -> None:
-        """Make an answer the active leaf and its model the one that goes on, unless somebody has gone on already."""
+    async def _prefer(self, user_id: int, question: Question) -> None:
+        """Make the preferred answer the active leaf and its model the one that goes on, unless somebody has gone on
+        already. With a lock: it sees how an answer has ended, or whoever ends it waits, and passes it over."""
 
         async def work(connection: AsyncConnection) -> None:
             talk = await conversations.find_conversation(connection, user_id, question.conversation_id, lock=True)
             leaf_id = talk and talk.active_leaf_id
             leaf = await messages.find_message(connection, user_id, leaf_id) if leaf_id else None
-            if leaf is not None and leaf.parent_id == question.message_id:
-                changes = {"active_leaf_id": answer_id, "model": model_id}
+            if leaf is None or leaf.parent_id != question.message_id:
+                return
+            if best := await find_preferred(connection, user_id, question.message_id):
+                changes = {"active_leaf_id": best.id, "model": best.model}
                 await conversations.edit_conversation(connection, user_id, question.conversation_id, changes)
 
         await self._database.atomically(work)

@@ -231,6 +231,7 @@ class Turns:
             waits_for=waits_for,
             expected=_expected(prompt, place, model) if place and waits_for else 0,
             claim=request.claim,
+            compared=request.compared,
         )
 
     async def _fallbacks(self, request: Request, model: Model, place: _Place | None) -> tuple[Model, ...]:

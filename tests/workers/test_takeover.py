@@ -2,9 +2,13 @@
 
 import asyncio
 import time
+from contextlib import suppress
+
+import httpx2
 
 from tests.api.steps import call
-from tests.servers.workers import LEASE, Two
+from tests.patience import until
+from tests.servers.workers import LEASE, MODEL, OTHER, Two
 from tests.workers.steps import DONE, chat, last_seq, opened, resume, text_of
 
 STREAM = "/chat/completions/stream"
@@ -55,3 +59,25 @@ async def test_turn_that_had_said_nothing_is_run_again_elsewhere(two: Two) -> No
         ("completed", None),
     ]
     assert [entry["attempt"] for entry in record["entries"]] == [1, 2]
+
+
+async def test_comparison_goes_on_elsewhere_with_the_first_that_answers(two: Two) -> None:
+    plan = two.plan(hold_after=0)
+    body = {**chat(plan), "models": [MODEL, OTHER]}
+    asking = asyncio.create_task(two.here.post("/compare-providers", json=body))
+    await plan.asked(2)
+    await asyncio.to_thread(two.one.kill)
+    with suppress(httpx2.HTTPError):
+        await asking
+    plan.down = frozenset({MODEL})
+    plan.go()
+
+    async def both_ended() -> bool:
+        page = await call(two.there, "GET", "/completions?status=in_progress", expect=200)
+        return bool(page["total"] == 0)
+
+    await until(both_ended, "the comparison to end")
+    page = await call(two.there, "GET", "/completions?sort=oldest", expect=200)
+    assert [(one["model"], one["status"]) for one in page["items"]] == [(MODEL, "failed"), (OTHER, "completed")]
+    talk = await call(two.there, "GET", f"/conversations/{page['items'][0]['conversation_id']}", expect=200)
+    assert (talk["active_leaf_id"], talk["model"]) == (page["items"][1]["message_id"], OTHER)

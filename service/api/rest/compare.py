@@ -31,9 +31,9 @@ async def compare(
     body: CompareIn, response: Response, caller: Completing, owner: Owner, claim: Claimed, use: Use
 ) -> dict[str, Any]:
     """Each answers by itself: one that fails or is cancelled does not stop the others, nor does hanging up. The answers
-    are siblings after the question; the first model's is the active one, and `POST /conversations/{id}/activate` picks
-    another. While they answer, `GET /completions?status=in_progress` has their numbers, to watch or to cancel one. An
-    error only where no model could be asked."""
+    are siblings after the question; the first, in the order asked, that says something is the active one, and
+    `POST /conversations/{id}/activate` picks another. While they answer, `GET /completions?status=in_progress` has
+    their numbers, to watch or to cancel one. An error only where no model could be asked."""
     request = Request(
         user_id=owner,
         key_id=caller.key_id,

@@ -203,7 +203,10 @@ class CompletionItem(BaseModel):
     provider: str
     temperature: float | None
     max_tokens: int | None
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = Field(
+        description="What else was asked for (`top_p`, `stop`, `seed`, `fallbacks`), the place in a comparison "
+        "(`compared`), and what the service asked for by itself (`purpose`)."
+    )
     streamed: bool
     stored: bool
     status: Status
