@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from pydantic import ValidationError
@@ -27,11 +27,13 @@ from service.domain.callers import SCOPES, KeyKind, Scope
 from service.domain.paging import Ask
 from service.errors import DatabaseUnavailable, Duplicate, NotFound, Unprocessable
 from service.main import Core, build_core, create_app, database_url
+from service.supervisor import Supervisor
 from service.usecases.keys import DEFAULT_SCOPES, Key, KeyDraft, NewKey
 from service.usecases.users import Role, User, UserDraft
 
 Answer = TypeVar("Answer")
 GRACE_SECONDS = 5
+APPLICATION = "service.main:app"
 
 # Everything is imported; cli.py put off looking through it, and now it is never done.
 gc.freeze()
@@ -83,18 +85,21 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(_check_schema(settings))
     with TemporaryDirectory(prefix="everturn-") as folder, shared_local_model(settings, workers):
+        options: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "workers": workers,
+            "access_log": False,
+            "log_config": None,
+            "server_header": False,
+            "timeout_graceful_shutdown": settings.drain_seconds + GRACE_SECONDS,
+        }
         if workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        uvicorn.run(
-            "service.main:app",
-            host=host,
-            port=port,
-            workers=workers,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=settings.drain_seconds + GRACE_SECONDS,
-        )
+            config = uvicorn.Config(APPLICATION, **options)
+            Supervisor(config, [config.bind_socket()]).run()
+        else:
+            uvicorn.run(APPLICATION, **options)
 
 
 async def _check_schema(settings: Settings) -> None:

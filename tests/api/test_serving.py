@@ -112,9 +112,13 @@ async def test_a_stop_waits_for_the_running_answers(
             )
 
 
-async def test_a_second_signal_ends_the_grace(environment: dict[str, str], tmp_path: Path, llmock: LLMock) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_second_signal_ends_the_grace(
+    environment: dict[str, str], tmp_path: Path, llmock: LLMock, workers: str
+) -> None:
     llmock.pace(600).add(Reply(text=" ".join(f"w{number}" for number in range(60)), match=ASKED))
-    with Service({**environment, "EVERTURN_DRAIN_SECONDS": "40"}, tmp_path) as service:
+    own = {"EVERTURN_DRAIN_SECONDS": "40", "EVERTURN_WORKERS": workers}
+    with Service({**environment, **own}, tmp_path) as service:
         key = KEY.findall(service.log_text())[0]
         async with httpx2.AsyncClient(base_url=service.url, headers={"x-api-key": key}, verify=False) as client:
             async with client.stream("POST", "/chat/stream", json={"prompt": "Count!"}) as reply:
