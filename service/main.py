@@ -35,6 +35,7 @@ from service.api.rest import (
     usage,
     users,
 )
+from service.api.web import page
 from service.blobs.arriving import Arriving, Quota
 from service.blobs.store import Store
 from service.config import Settings
@@ -81,6 +82,7 @@ log = logging.getLogger(__name__)
 ROUTERS = (
     system,
     docs,
+    page,
     models,
     users,
     porting,

@@ -56,6 +56,7 @@ EXPECTED: dict[str, Row] = {
     "GET /docs": everybody(),
     "GET /redoc": everybody(),
     "GET /docs/assets/{name}": everybody(),
+    "GET /web/{asset}": everybody(),
     "GET /models": any_key(),
     "GET /models/list": any_key(),
     "GET /models/{model_id:path}": any_key(),
@@ -231,6 +232,7 @@ async def things(client: httpx2.AsyncClient, user_id: int) -> dict[str, object]:
         "model_id:path": OPENAI,
         "provider": "openai",
         "name": "swagger-ui.css",
+        "asset": "everturn.css",
         "unique": f"made-for-{key['id']}",
     }
 

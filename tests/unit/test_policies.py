@@ -37,7 +37,7 @@ def test_each_route_declares_one_policy() -> None:
 
 def test_only_the_service_itself_is_public() -> None:
     public = {name for name, declared in routes().items() if any(isinstance(one, PublicPolicy) for one in declared)}
-    allowed = {"/", "/health", "/health/ready", "/docs", "/redoc", "/docs/assets/{name}"}
+    allowed = {"/", "/health", "/health/ready", "/docs", "/redoc", "/docs/assets/{name}", "/web/{asset}"}
     assert {name.partition(" ")[2] for name in public} <= allowed
 
 

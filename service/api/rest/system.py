@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import JSONResponse
 
 from service import __version__
 from service.api.deps import Services, metrics_policy, public, services
 from service.api.errors import responses
+from service.api.web.page import get_page
 from service.db.migrate import verify_schema
 from service.errors import DatabaseUnavailable, Unavailable
 from service.providers.breaker import State
@@ -33,18 +34,6 @@ LINKS = {
     "ready": "/health/ready",
     "web": "/",
 }
-PAGE = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Everturn</title>
-<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;color:#1d2733}}
-a{{color:#0b5cad}}small{{color:#667}}@media(prefers-color-scheme:dark){{body{{background:#14181d;color:#dde3ea}}
-a{{color:#7db8f0}}}}</style></head>
-<body><h1>Everturn <small>{__version__}</small></h1>
-<p>A chat backend that never loses a turn.</p>
-<ul><li><a href="/docs">Try the API</a></li><li><a href="/redoc">Read its reference</a></li>
-<li><a href="/openapi.json">Its OpenAPI description</a></li><li><a href="/health/ready">Is it ready?</a></li></ul>
-</body></html>
-"""
 
 
 class Root(BaseModel):
@@ -75,11 +64,10 @@ class Readiness(Health):
 
 @router.get("/", summary="Name, version and links", dependencies=PUBLIC, response_model=Root)
 async def get_root(request: Request) -> Response:
-    """JSON, or a page for a browser (`Accept: text/html`)."""
-    headers = {"Vary": "Accept"}
+    """JSON, or a page to chat on for a browser (`Accept: text/html`)."""
     if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(PAGE, headers=headers)
-    return JSONResponse(Root().model_dump(), headers=headers)
+        return get_page()
+    return JSONResponse(Root().model_dump(), headers={"Vary": "Accept"})
 
 
 @router.get("/health", summary="Is the process alive?", dependencies=PUBLIC)
