@@ -42,7 +42,7 @@ EDGE = (
 # Tests of several services, of services that are killed, of disks that are full: they take seconds each.
 COSTLY = ("tests/crash/", "tests/files/", "tests/outages/", "tests/workers/", "tests/api/test_titles.py")
 # A run of several processes is over sooner where they come first, with others that start processes and wait.
-LONG = (*COSTLY, "tests/torture/", "tests/unit/test_cli.py", "tests/api/test_serving.py")
+LONG = (*COSTLY, "tests/torture/", "tests/web/", "tests/unit/test_cli.py", "tests/api/test_serving.py")
 NO_CALLSPEC = SimpleNamespace(params={})
 PEPPER = "a pepper for tests, long enough to pass"
 
