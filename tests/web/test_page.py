@@ -173,6 +173,19 @@ async def test_usage_is_told_by_model(page: Page) -> None:
     await expect(page.get_by_role("dialog")).to_be_hidden()
 
 
+async def test_a_phone_shows_one_thing_at_a_time(page: Page) -> None:
+    await page.set_viewport_size({"width": 390, "height": 760})
+    await ask(page, "A long question, and then a very long word: " + "x" * 200)
+    await ended(page)
+    await expect(page.get_by_label("Conversations", exact=True)).to_be_hidden()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    await page.get_by_label("Show conversations").click()
+    await expect(question_of(page)).to_be_hidden()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    await page.get_by_label("Conversations", exact=True).get_by_role("link", name="A long question").click()
+    await expect(question_of(page)).to_be_visible()
+
+
 async def test_who_signs_out_is_forgotten(page: Page) -> None:
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Your key")).to_be_visible()

@@ -132,6 +132,7 @@ function listen(api, talk, sidebar, select) {
   at("sign-out").addEventListener("click", signOut);
   at("usage").addEventListener("click", () => doing(() => report(api)));
   at("show-list").addEventListener("click", () => document.body.classList.toggle("listing"));
+  at("list").addEventListener("click", (event) => event.target.closest("a") && document.body.classList.remove("listing"));
   addEventListener("hashchange", () => go(talk, select));
   let timer = null;
   at("search").addEventListener("input", (event) => {
