@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     spare_disk_bytes: int = Field(100_000_000, ge=0, description="What files leave free on their disk.")
     lease_seconds: int = Field(30, ge=3, le=600, description="How long a worker's hold on a turn lasts unrenewed.")
     drain_seconds: int = Field(20, ge=0, le=600, description="Grace for running turns at shutdown.")
+    journal_hours: float = Field(
+        24, ge=0, le=100_000, description="Hours after a turn's end until its journal is folded; 0: it stays as it is."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Browser origins let in, by commas.")
     metrics: Literal["open", "admin", "off"] = Field("open", description="Who may read `/metrics`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")

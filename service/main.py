@@ -51,6 +51,7 @@ from service.repositories.paging import Pager
 from service.turns.claims import Claims
 from service.turns.draining import Draining
 from service.turns.engine import Engine
+from service.turns.folds import Folds
 from service.turns.images import Images
 from service.turns.keeping import Keeping
 from service.turns.recovery import Recovery
@@ -173,7 +174,8 @@ async def run_worker(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     engine = Engine(core.database, core.ids, registry, lease_seconds=lease, retries=retries, fetch=core.images.fetch)
     recovery = Recovery(core.database, core.ids, registry, engine, lease_seconds=lease)
     watch = Watch(core.database, engine.lives, recovery, lease_seconds=lease)
-    folding, upkeep = Folding(core.database), Upkeep(core.database, core.store)
+    folds = Folds(core.database, settings.journal_hours) if settings.journal_hours else None
+    folding, upkeep = Folding(core.database), Upkeep(core.database, core.store, folds)
     titles = Titles(core.database, engine, registry, settings.title_model)
     draining = Draining(engine, recovery, watch, grace=settings.drain_seconds)
     app.state.services = served = build_services(settings, core, registry, engine)

@@ -11,7 +11,7 @@ from service.db.backfill import fill_search
 from service.db.engine import Database, async_url
 from service.errors import Unavailable
 
-SCHEMA = "2026_11_26_totals"
+SCHEMA = "2026_11_26_folds"
 
 
 def upgrade(url: str, revision: str = "head") -> None:

@@ -226,6 +226,8 @@ attempts = Table(
 )
 
 # A row holds the events that one commit made of one turn: `data` is a JSON list whose first has the number `seq`.
+# A row with `spans` is folded: its text is in those parts of the turn's message or, when that went, in `said`
+# (domain/folds.py). Eight columns at most: with a ninth that may be null Postgres' rows grow by eight bytes.
 events = Table(
     "events",
     metadata,
@@ -234,6 +236,8 @@ events = Table(
     Column("seq", Integer, nullable=False),
     Column("last_seq", Integer, nullable=False),
     Column("data", Text, nullable=False),
+    Column("spans", Json),
+    Column("said", Text),
     PrimaryKeyConstraint("user_id", "completion_id", "seq"),
     owned_by(COMPLETION, "completion_id"),
 )

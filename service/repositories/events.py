@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.recordset import encode, recordset
 from service.db.tables import completions, events
 from service.db.types import now
+from service.repositories.folds import said_of_row
 
 Record = Row[*tuple[Any, ...]]
 
@@ -36,7 +37,7 @@ async def find_last_row(connection: AsyncConnection, user_id: int, completion_id
 
 
 async def list_watched(connection: AsyncConnection, watches: Sequence[Watch]) -> list[Record]:
-    """In one statement for all watches: (user_id, id, over, seq, data), in order of seq.
+    """In one statement for all watches: (user_id, id, over, seq, data, said), in order of seq.
 
     A completion without new events is there once, with `seq` None; one that was erased is not there.
     """
@@ -81,7 +82,7 @@ def _watched(dialect: str) -> Select[Any]:
     same = (completions.c.user_id == watches.c.user_id) & (completions.c.id == watches.c.id)
     over = completions.c.finished_at.is_not(None).label("over")
     return (
-        select(completions.c.user_id, completions.c.id, over, events.c.seq, events.c.data)
+        select(completions.c.user_id, completions.c.id, over, events.c.seq, events.c.data, said_of_row().label("said"))
         .select_from(watches.join(completions, same).outerjoin(events, wanted))
         .order_by(events.c.seq)
     )

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Select, delete, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.tables import completions, conversations, messages
+from service.repositories.folds import keep_said
 
 # Messages or completions of one statement, with all that goes with them.
 AT_ONCE = 5_000
@@ -27,6 +28,8 @@ async def delete_all(connection: AsyncConnection, user_id: int) -> None:
 async def delete_subtree(connection: AsyncConnection, user_id: int, message_id: int) -> int:
     """Delete a message and all that follows it; return how many."""
     doomed = list((await connection.execute(_subtree(connection.dialect.name, user_id, message_id))).scalars())
+    for start in range(0, len(doomed), AT_ONCE):
+        await keep_said(connection, user_id, doomed[start : start + AT_ONCE])
     await _delete_messages(connection, user_id, doomed)
     return len(doomed)
 

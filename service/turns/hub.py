@@ -1,13 +1,13 @@
 """Following a turn from any worker: the one that runs it shows its events at once, the others read the journal."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from service.db.engine import Database
-from service.domain.events import TERMINAL, Event, unpack
+from service.domain.events import TERMINAL, Event
+from service.domain.folds import tell
 from service.errors import EverturnError, NotFound
 from service.repositories import events
 from service.repositories.events import Watch
@@ -167,7 +167,7 @@ class Hub:
                 row = await events.find_last_row(connection, follower.user_id, follower.completion_id)
         except EverturnError:
             return Event(follower.position, "reconnect", {"starting_after": follower.position})
-        return unpack(row.seq, json.loads(row.data))[-1] if row else follower.unkept()
+        return tell(row.seq, row.data, None)[-1] if row else follower.unkept()
 
     async def _look_or_wait(self, followers: list[_Follower]) -> None:
         """Look for what is new; a database that is away is looked at again with the next tick."""
@@ -189,7 +189,7 @@ class Hub:
             over[name] = row.over
             some = found.setdefault(name, [])
             if row.seq is not None and (not some or row.seq > some[-1].seq):
-                some += unpack(row.seq, json.loads(row.data))
+                some += tell(row.seq, row.data, row.said)
         for one, watch in watches.items():
             # Where somebody else looked for it meanwhile, this says nothing of what comes after that.
             if one.watch == watch:

@@ -1,4 +1,4 @@
-"""Upkeep of files and database: what a crash, an erasure or a deleted message leaves behind is found and removed."""
+"""Upkeep of files and database: what a crash, an erasure or a deletion leaves behind goes; old journals are folded."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.blobs.store import NAME, Blob, Store
@@ -16,6 +16,7 @@ from service.db.scrub import scrub
 from service.domain.tasks import end
 from service.errors import EverturnError
 from service.repositories import files as rows
+from service.turns.folds import Folds
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,17 @@ class Swept:
 
 
 class Upkeep:
-    """Sweeps soon after the start and then every hour. Several workers may do so at once."""
+    """Sweeps soon after the start and then every hour. Several workers may do so at once.
 
-    def __init__(self, database: Database, store: Store, *, grace_seconds: float = GRACE_SECONDS) -> None:
+    `folds` are the journals to be folded; None where they are to stay.
+    """
+
+    def __init__(
+        self, database: Database, store: Store, folds: Folds | None = None, *, grace_seconds: float = GRACE_SECONDS
+    ) -> None:
         self._database = database
         self._store = store
+        self._folds = folds
         self._grace = grace_seconds
         self._looked_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,6 +59,8 @@ class Upkeep:
         self._tasks = [asyncio.create_task(self._watch(), name="upkeep")]
         if self._database.dialect == "sqlite":
             self._tasks.append(asyncio.create_task(self._scrub(), name="scrub"))
+        if self._folds:
+            self._tasks.append(asyncio.create_task(self._fold(self._folds), name="folds"))
 
     async def stop(self) -> None:
         await end(*self._tasks)
@@ -87,6 +96,15 @@ class Upkeep:
                 await scrub(self._database, SCRUB_SECONDS)
             except (EverturnError, DBAPIError) as error:
                 log.warning("what was erased could not be overwritten: %s", type(error).__name__)
+
+    async def _fold(self, folds: Folds) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(folds.pause / 2, folds.pause))
+            try:
+                if gone := await folds.fold():
+                    log.info("journals folded: %s rows fewer", gone)
+            except (EverturnError, SQLAlchemyError) as error:
+                log.warning("journals could not be folded: %s", type(error).__name__)
 
     async def _release(self) -> int:
         """Let go of blobs that nothing refers to any more."""

@@ -15,7 +15,7 @@ from service.db.tables import attempts, completions, conversation_tags, conversa
 OWNED = [table for table in metadata.sorted_tables if "user_id" in table.c]
 # Nouns that are addressed by a number of their own.
 NOUNS = [table for table in OWNED if "id" in table.c]
-FREE = {"users", "limits", "id_blocks", "models", "model_prices"}
+FREE = {"users", "limits", "id_blocks", "models", "model_prices", "folded_until"}
 # What was charged outlives whoever caused it.
 LASTING = {"ledger_entries", "usage_deltas", "usage_rollups"}
 
