@@ -40,7 +40,10 @@ EDGE = (
     *(f"tests/api/test_{noun}.py" for noun in ("model_changes", "models", "once", "prompts", "service_keys", "users")),
 )
 # Tests of several services, of services that are killed, of disks that are full: they take seconds each.
-COSTLY = ("tests/crash/", "tests/files/", "tests/outages/", "tests/workers/", "tests/api/test_titles.py")
+COSTLY = (
+    *("tests/crash/", "tests/files/", "tests/outages/", "tests/workers/"),
+    *("tests/api/test_titles.py", "tests/folds/test_kills.py"),
+)
 # A run of several processes is over sooner where they come first, with others that start processes and wait.
 LONG = (*COSTLY, "tests/torture/", "tests/web/", "tests/unit/test_cli.py", "tests/api/test_serving.py")
 NO_CALLSPEC = SimpleNamespace(params={})

@@ -37,11 +37,13 @@ class Call:
 class Plan:
     """What is answered to a question: `failures` to the first calls, then `words`, one each `pace` seconds.
 
-    After `hold_after` words it waits for `go`. A model in `down` always fails.
+    Of a stream's words the first `thoughts` are reasoning. After `hold_after` words it waits for `go`. A model in
+    `down` always fails.
     """
 
     question: str
     words: int = 5
+    thoughts: int = 0
     pace: float = 0.0
     hold_after: int | None = None
     failures: tuple[Failure, ...] = ()
@@ -171,7 +173,8 @@ async def _stream(writer: asyncio.StreamWriter, plan: Plan, gone: "asyncio.Futur
     for number in range(plan.words):
         if not await _wait(plan, number, gone):
             return
-        delta = {"index": 0, "delta": {"content": plan.word(number)}, "finish_reason": None}
+        kind = "reasoning_content" if number < plan.thoughts else "content"
+        delta = {"index": 0, "delta": {kind: plan.word(number)}, "finish_reason": None}
         _send(writer, {"choices": [delta]})
         await writer.drain()
     if await _wait(plan, plan.words, gone):
