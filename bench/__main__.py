@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import durability, limits, listing, memory, searching, streams, turns, usage
+from bench import durability, folding, limits, listing, memory, searching, streams, turns, usage
 from bench.databases import Databases, Kind, postgres
 from bench.library import library
 from bench.processes import BenchError, cores, pin, provider
@@ -24,7 +24,7 @@ from bench.subjects import field
 
 LOADS = {"turns": turns.run, "flood": streams.run_flood, "single": streams.run_single, "first": streams.run_first}
 READS = {"listing": listing.run, "search": searching.run}
-PARTS = (*LOADS, "durability", "memory", *READS, "usage", "limits")
+PARTS = (*LOADS, "durability", "memory", *READS, "usage", "limits", "folding")
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
     """Every part that was asked for, on each database."""
     effort = Effort(options.seconds, options.rounds)
     for kind in options.kinds:
-        if set(options.only) - {*READS, "usage", "limits"}:
+        if set(options.only) - {*READS, "usage", "limits", "folding"}:
             with field(kind, databases, provider=provider_url, floors_only=options.floors) as here:
                 yield from (run(here, effort) for name, run in LOADS.items() if name in options.only)
                 if "durability" in options.only and not options.floors:
@@ -71,6 +71,8 @@ def measure(options: argparse.Namespace, databases: Databases, provider_url: str
             yield usage.run(kind, databases, provider=provider_url, entries=options.entries, effort=Effort(1.0, 1))
         if "limits" in options.only and not options.floors:
             yield limits.run(kind, databases)
+        if "folding" in options.only and not options.floors:
+            yield folding.run(kind, databases, answers=options.answers)
 
 
 def arguments() -> argparse.Namespace:
@@ -83,6 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each load, interleaved (5)")
     parser.add_argument("--messages", type=int, help="of the history that is listed and searched (1,000,000)")
     parser.add_argument("--entries", type=int, help="of the usage reports' ledger (5,000,000)")
+    parser.add_argument("--answers", type=int, default=5_000, help="whose journals are folded (5,000)")
     parser.add_argument("--floors", action="store_true", help="the floors alone, without the service")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables there")
     parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")

@@ -18,8 +18,8 @@ from service.db.engine import add_functions
 from tests.servers import postgres as servers
 
 Kind = Literal["sqlite", "postgres"]
-Use = Literal["turns", "floor", "bare", "listing", "usage", "limits"]
-USES: tuple[Use, ...] = ("turns", "floor", "listing", "usage", "limits")
+Use = Literal["turns", "floor", "bare", "listing", "usage", "limits", "folding"]
+USES: tuple[Use, ...] = ("turns", "floor", "listing", "usage", "limits", "folding")
 
 
 @dataclass(frozen=True, slots=True)
