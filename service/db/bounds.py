@@ -3,7 +3,9 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Any
 
 from asyncpg.exceptions import QueryCanceledError  # type: ignore[import-untyped]  # it ships none
 from sqlalchemy import text
@@ -15,6 +17,7 @@ SQLITE_INTERRUPT = 9
 # As the drivers raise it while the rows of a cursor are fetched.
 BARE = (QueryCanceledError, sqlite3.OperationalError)
 AGAIN_SECONDS = 0.001
+LOOK_SECONDS = 0.02
 
 
 class TooSlow(Exception):
@@ -23,7 +26,8 @@ class TooSlow(Exception):
 
 @asynccontextmanager
 async def bounded(connection: AsyncConnection, seconds: float) -> AsyncIterator[None]:
-    """Within the block each statement of the connection may run for so long, on SQLite all of them together.
+    """Within the block each statement of the connection may run for so long, on SQLite all of them together, and the
+    one that runs is ended where the block is cancelled.
 
     Raises TooSlow. The transaction can only be rolled back then.
     """
@@ -34,7 +38,7 @@ async def bounded(connection: AsyncConnection, seconds: float) -> AsyncIterator[
     else:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver, "connected"
-        alarm = asyncio.create_task(_interrupt(driver, seconds))
+        alarm = asyncio.create_task(_interrupt(driver, seconds, asyncio.current_task()))
     try:
         yield
     except (DBAPIError, *BARE) as error:
@@ -46,12 +50,16 @@ async def bounded(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             alarm.cancel()
 
 
-async def _interrupt(driver: object, seconds: float) -> None:
-    await asyncio.sleep(seconds)
-    # Between two statements it has no effect.
-    while True:
-        await driver.interrupt()  # type: ignore[attr-defined]  # aiosqlite's
-        await asyncio.sleep(AGAIN_SECONDS)
+async def _interrupt(driver: object, seconds: float, task: "asyncio.Task[Any] | None") -> None:
+    """End what runs when the time is over, or when the task is cancelled: it waits for the thread of the statement."""
+    end = monotonic() + seconds
+    while (left := end - monotonic()) > 0 and not (task and task.cancelling()):  # noqa: ASYNC110  # nobody would tell
+        await asyncio.sleep(min(left, LOOK_SECONDS))
+    # Between two statements it has no effect, and of a connection that is closed there is nothing to end.
+    with suppress(ValueError):
+        while True:
+            await driver.interrupt()  # type: ignore[attr-defined]  # aiosqlite's
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _was_ended(error: object) -> bool:

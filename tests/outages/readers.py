@@ -29,6 +29,12 @@ class Reader:
     ) -> None:
         self._socket.close()
 
+    def more(self, size: int) -> None:
+        """Read on until so many bytes have come."""
+        left = size - len(self._got)
+        while left > 0 and (part := self._socket.recv(min(left, BUFFER))):
+            left -= len(part)
+
     def rest(self) -> Seen:
         """Read on to the end."""
         parts = [self._got]

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.attending import AttendedStream
 from service.api.body import StrictRoute
 from service.api.deps import PathOwner, Services, allow, services
 from service.api.errors import problem, request_id_of, responses
@@ -55,9 +56,7 @@ async def export_user(owner: PathOwner, use: Use, *, form: Shape = "ndjson") -> 
     """
     pieces = await use.exports.open(owner, form)
     name = f"everturn-{owner}-{form}.ndjson"
-    return StreamingResponse(
-        pieces, media_type=NDJSON, headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
+    return AttendedStream(pieces, NDJSON, {"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 @router.post(
@@ -77,7 +76,7 @@ async def import_talks(request: Request, owner: PathOwner, use: Use) -> Any:
     upload = await use.imports.receive(_chunks(request))
     run = use.imports.run(owner, upload, "upload")
     first = await _begin(run)
-    return StreamingResponse(_report(first, run, request_id_of(request)), media_type=NDJSON)
+    return AttendedStream(_report(first, run, request_id_of(request)), NDJSON)
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

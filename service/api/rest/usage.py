@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator
 from pydantic_core import to_json
 
+from service.api.attending import attended
 from service.api.body import StrictRoute
 from service.api.deps import PathOwner, Services, allow, queried, services
 from service.api.errors import responses
@@ -79,13 +80,15 @@ class Narrowed:
 
 
 @router.get("/usage", summary="Report usage and cost", dependencies=READS, response_model_exclude_unset=True)
-async def report_usage(wanted: Annotated[Wanted, Depends(queried(Wanted))], shown: Shown, use: Use) -> UsageReport:
+async def report_usage(
+    request: Request, wanted: Annotated[Wanted, Depends(queried(Wanted))], shown: Shown, use: Use
+) -> UsageReport:
     """Added up by bucket and group. An admin key sees everybody's, or one user's by `user_id`.
 
     Buckets are whole hours, days, weeks or months of the time zone, changes of its clocks included; the first and the
     last are cut at `since` and `until`.
     """
-    return _answer(await use.usage.report(wanted.of(shown)))
+    return _answer(await attended(request, use.usage.report(wanted.of(shown))))
 
 
 @router.get(
@@ -95,16 +98,17 @@ async def report_usage(wanted: Annotated[Wanted, Depends(queried(Wanted))], show
     response_model_exclude_unset=True,
 )
 async def report_user_usage(
-    wanted: Annotated[Wanted, Depends(queried(Wanted))], owner: PathOwner, use: Use
+    request: Request, wanted: Annotated[Wanted, Depends(queried(Wanted))], owner: PathOwner, use: Use
 ) -> UsageReport:
     """As `/usage`, of that user."""
-    return _answer(await use.usage.report(wanted.of(owner)))
+    return _answer(await attended(request, use.usage.report(wanted.of(owner))))
 
 
 @router.get(
     "/download/report", summary="Download a usage report", dependencies=READS, response_class=Response, responses=CSV
 )
 async def download_report(
+    request: Request,
     wanted: Annotated[Wanted, Depends(queried(Wanted))],
     shown: Shown,
     use: Use,
@@ -112,7 +116,8 @@ async def download_report(
 ) -> Response:
     """As `/usage`, a line for each bucket and group, and one for each bucket without any."""
     ask = wanted.of(shown)
-    return await attach(use.usage.lines(ask), columns_of(ask), filename=f"usage-by-{ask.bucket}.{format}")
+    table = attach(use.usage.lines(ask), columns_of(ask), filename=f"usage-by-{ask.bucket}.{format}")
+    return await attended(request, table)
 
 
 def _answer(report: Report) -> UsageReport:
@@ -138,4 +143,4 @@ async def list_entries(
     use: Use,
 ) -> PageOf[LedgerEntryOut]:
     """One for each call to a provider, and corrections. An admin key sees everybody's, or one user's by `user_id`."""
-    return paged(request, response, await use.usage.entries(narrowed.of(shown), ask))
+    return paged(request, response, await attended(request, use.usage.entries(narrowed.of(shown), ask)))
