@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import admin_key_for, bare_environment, new_user
 from tests.patience import until
 from tests.servers import workers
-from tests.servers.provider import provider
+from tests.servers.provider import Plan, provider
 from tests.servers.service import Service
 from tests.servers.workers import Pair
 from tests.workers.steps import chat, events_of, resume
@@ -50,7 +50,7 @@ async def test_one_of_two_that_fold_is_killed_and_every_stream_is_as_it_was(pair
         _, key = await new_user(here)
         here.headers["Authorization"] = there.headers["Authorization"] = f"Bearer {key}"
         plans = [pair.provider.plan("Où? 🙂", words=WORDS, thoughts=THOUGHTS, pace=0.004) for _ in range(STREAMS)]
-        asked = (here.post("/chat/completions/stream", json=chat(plan)) for plan in plans)
+        asked = (_ask(here, plan) for plan in plans)
         first = [reply.content for reply in await asyncio.gather(*asked)]
 
         async def folding() -> bool:
@@ -64,10 +64,18 @@ async def test_one_of_two_that_fold_is_killed_and_every_stream_is_as_it_was(pair
 
         await until(folded, "the other one to fold the rest")
         await pair.start()
-        for told, client in zip(first, [here, there] * STREAMS, strict=False):
+        for told, plan, client in zip(first, plans, [here, there] * (STREAMS // 2), strict=True):
             number, events = int(told.split(b":", 2)[1]), events_of(told)
             assert len(events) == WORDS + 3
             assert await resume(client, number) == told
             for seq in (0, THOUGHTS, WORDS - 1, WORDS + 1):
                 assert await resume(client, number, seq) == b"".join(events[seq + 1 :])
+            again = await _ask(client, plan)
+            assert (again.content, again.headers["Idempotency-Replayed"]) == (told, "true")
     assert "could not be folded" not in pair.one.log_text() + pair.two.log_text()
+
+
+async def _ask(client: httpx2.AsyncClient, plan: Plan) -> httpx2.Response:
+    """The same each time, with the same key."""
+    key = {"Idempotency-Key": plan.question.split("-")[1]}
+    return await client.post("/chat/completions/stream", json=chat(plan), headers=key)

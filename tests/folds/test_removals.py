@@ -1,9 +1,15 @@
 """Folded journals of answers that are deleted, erased, copied and edited."""
 
 import asyncio
+from pathlib import Path
+from secrets import token_hex
 
+from sqlalchemy.engine import make_url
+
+from service.db.scrub import scrub
 from tests.api.steps import call
 from tests.folds.desk import ANSWERS, WORDS, Desk, delete_question
+from tests.patience import until
 from tests.turns.house import ENDING
 
 
@@ -35,17 +41,30 @@ async def test_a_message_may_be_deleted_while_it_is_folded(desk: Desk) -> None:
     assert [await desk.streams(number) for number in numbers] == before
 
 
-async def test_an_erased_answer_leaves_nothing(desk: Desk) -> None:
+async def test_an_answer_that_is_erased_while_it_is_folded_leaves_nothing(desk: Desk) -> None:
     numbers = [await desk.answered("A canary: ", "peep", ENDING) for _ in range(10)]
     erasing = (call(desk.client, "DELETE", f"/completions/{number}", expect=204) for number in numbers)
     await asyncio.gather(desk.fold(), *erasing)
     assert [await desk.rows(number) for number in numbers] == [[]] * len(numbers)
-    number = await desk.answered("A canary: ", "peep", ENDING)
+
+
+async def test_a_user_who_is_erased_leaves_no_word(desk: Desk) -> None:
+    """Neither that was journalled, nor that a message held, nor that a folded row kept of a deleted one."""
+    word = token_hex(8)
+    numbers = [await desk.answered("A canary: ", f"{word} ", word * 300, ENDING) for _ in range(2)]
     await desk.fold()
-    await delete_question(desk, number)
+    rows = [row for number in numbers for row in await desk.rows(number)]
+    assert not any(word in row.data for row in rows)
+    await delete_question(desk, numbers[0])
+    (row,) = await desk.rows(numbers[0])
+    assert word in row.said
     receipt = await call(desk.admin, "DELETE", f"/users/{desk.user_id}", expect=200)
-    assert receipt["erased"]["events"] == 1
-    assert await desk.rows(number) == []
+    assert receipt["erased"]["events"] == 2
+    assert [await desk.rows(number) for number in numbers] == [[], []]
+    if desk.url.startswith("sqlite"):
+        await until(lambda: scrub(desk.house.database, 5.0), "what was erased to be overwritten")
+        files = Path(make_url(desk.url).database or "").parent.glob("*.db*")
+        assert [path.name for path in files if word.encode() in path.read_bytes()] == []
 
 
 async def test_other_branches_and_copies_have_no_part_in_it(desk: Desk) -> None:
