@@ -25,7 +25,7 @@ COLUMNS = {
     " finish_reason error_code attempt_count input_tokens cache_read_tokens cache_write_tokens output_tokens"
     " reasoning_tokens cost_nano epoch",
     "attempts": "user_id completion_id number provider upstream_model status error_kind",
-    "events": "user_id completion_id seq last_seq data",
+    "events": "user_id completion_id seq last_seq data spans said",
     "ledger_entries": "user_id id completion_id attempt kind key_id model provider input_tokens cache_read_tokens"
     " cache_write_tokens output_tokens reasoning_tokens cost_nano provenance error_kind second",
     "usage_rollups": f"user_id span start model provider key_id {SUMS}",

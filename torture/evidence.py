@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torture.folded import unfold
 from torture.ledgers import read
 from torture.rows import Attempt, Completion, Conversation, Entry, Journalled, Message, Usage
 
@@ -207,6 +208,8 @@ def load(folder: Path) -> Evidence:
     rows: dict[str, list[Any]] = {
         name: [_made(kind, line) for line in read(folder / f"{name}.jsonl")] for name, kind in tables.items()
     }
+    messages = {one.id: one for one in rows["messages"]}
+    rows["events"] = unfold(rows["events"], rows["completions"], messages)
     nemesis = list(read(folder / "nemesis.jsonl"))
     return Evidence(
         asks=[_made(Asked, line) for line in client if line["what"] == "ask"],

@@ -11,6 +11,8 @@ KINDS: tuple[Kind, ...] = ("sqlite", "postgres")
 LEASE_SECONDS = 3
 DRAIN_SECONDS = 2
 TOTAL_SECONDS = 6
+# So soon after a turn's end its journal is folded, as otherwise a day after it.
+JOURNAL_SECONDS = 4
 POOL = 5
 
 

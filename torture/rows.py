@@ -66,13 +66,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
-    """A row of events: `data` is a JSON list whose first has the number `seq`."""
+    """A row of events: `data` is a JSON list whose first has the number `seq`. One with `spans` was folded."""
 
     user_id: int
     completion_id: int
     seq: int
     last_seq: int
     data: str
+    spans: str | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.servers.service import Service, ServiceError, run_everturn
-from torture.plan import DRAIN_SECONDS, LEASE_SECONDS, MODELS, POOL, PROVIDERS, TOTAL_SECONDS
+from torture.plan import DRAIN_SECONDS, JOURNAL_SECONDS, LEASE_SECONDS, MODELS, POOL, PROVIDERS, TOTAL_SECONDS
 from torture.relay import Relay
 
 State = Literal["up", "stopped", "down"]
@@ -103,6 +103,7 @@ def environment(name: str, database_url: str, provider_port: int) -> dict[str, s
         "EVERTURN_IDLE_TIMEOUT": "1.5",
         "EVERTURN_TOTAL_TIMEOUT": str(TOTAL_SECONDS),
         "EVERTURN_BREAKER_SECONDS": "2",
+        "EVERTURN_JOURNAL_HOURS": str(JOURNAL_SECONDS / 3600),
         "EVERTURN_LOG_LEVEL": "warning",
     }
 

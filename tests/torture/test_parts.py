@@ -4,16 +4,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from torture.folded import unfold
 from torture.ledgers import Ledger, read
 from torture.modes import BY_NAME, MODES, choose
 from torture.provider import Provider
 from torture.relay import Relay
+from torture.rows import Completion, Journalled, Message
 
 PATHS = {"openai": "/alpha/v1/chat/completions", "anthropic": "/beta/v1/messages"}
 
@@ -162,3 +165,17 @@ def _text(event: dict[str, Any]) -> str:
     if choices := event.get("choices"):
         return choices[0]["delta"].get("content") or ""
     return str(event.get("delta", {}).get("text", ""))
+
+
+def test_folded_rows_are_told_from_the_message_or_from_what_they_kept() -> None:
+    message = Message(1, 5, 1, None, 5, 0, "assistant", "Hello" + "o" * 34, "Hm", "completed", 7)
+    known: dict[str, Any] = {one.name: None for one in fields(Completion)}
+    answer = Completion(**known | {"id": 7, "message_id": 5})
+    data = '{"folded":[["reasoning","CA"],["text","AFiB"],["done",{"status":"completed"}]]}'
+    folded = Journalled(1, 7, 3, 7, data, "[0,39,0,2]")
+    told = [["reasoning", "Hm"], ["reasoning", ""], ["text", ""], ["text", "Hello"], ["text", "o" * 34]]
+    gone = replace(folded, completion_id=8, said="Hello" + "o" * 34 + "Hm")
+    plain = replace(folded, data="[]", spans=None)
+    rows = unfold([folded, gone, plain], [answer], {5: message})
+    assert [json.loads(row.data)[:5] for row in rows] == [told, told, []]
+    assert json.loads(rows[0].data)[5] == ["done", {"status": "completed"}]

@@ -22,7 +22,9 @@ SECONDS = 75
 @pytest.mark.parametrize("kind", KINDS)
 def test_tortured_service_keeps_its_promises(kind: Kind, tmp_path: Path) -> None:
     asyncio.run(run(Plan(kind=kind, seed=SEED, turns=10**6, seconds=SECONDS), tmp_path))
-    verdict = judge(load(tmp_path))
+    evidence = load(tmp_path)
+    assert sum(row.spans is not None for row in evidence.events) >= 100, "hardly a journal was folded"
+    verdict = judge(evidence)
     assert not verdict.findings, report(verdict, f"{kind}, seed {SEED}")
     assert verdict.turns >= 200, report(verdict, "too slow to say anything")
     assert verdict.hits.total() >= 15, report(verdict, "too gentle to say anything")
