@@ -117,6 +117,7 @@ async def test_without_store_only_the_record_and_the_ledger_stay(people: People,
 
 
 @pytest.mark.slow
+@pytest.mark.other
 @pytest.mark.usefixtures("llmock")
 async def test_without_store_the_journal_keeps_no_text(people: People) -> None:
     """It is kept for the seconds that followers need."""

@@ -106,6 +106,7 @@ async def look(own: Shelf, states: list[Held]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.other
 def test_kills_at_any_moment_lose_no_content_and_leave_no_waste(own: Shelf) -> None:
     states = [Held() for _ in range(8)]
     for seconds in (0.4, 0.9, 1.3):

@@ -66,6 +66,7 @@ async def overwrite(own: Shelf) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.other
 def test_several_workers_keep_one_truth(
     make_database: MakeDatabase, llmock_server: LLMockServer, tmp_path: Path
 ) -> None:

@@ -270,6 +270,7 @@ async def test_repricing_again_changes_nothing_and_back_again_takes_it_back(hous
 
 
 @pytest.mark.slow
+@pytest.mark.other
 async def test_two_who_reprice_at_once_correct_once(house: House) -> None:
     await house.book(some_entries(house, 1500, since=SINCE, days=5, seed=5))
     registry = catalogue(a="3", b="2", c="1")

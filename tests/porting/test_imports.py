@@ -148,6 +148,7 @@ async def test_broken_trees_are_mended_and_reported(house: House) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.other
 async def test_a_chain_of_a_hundred_thousand_is_stored(house: House) -> None:
     owner = await house.user()
     mapping: Shape = {

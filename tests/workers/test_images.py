@@ -93,6 +93,7 @@ async def test_an_image_that_cannot_be_read_fails_the_turn_and_not_the_provider(
 
 
 @pytest.mark.slow
+@pytest.mark.other
 async def test_a_question_with_an_image_finds_its_place_in_a_talk_that_grows(two: Two) -> None:
     path = await put(two.here, "shared.png", png())
     talk = (await start_talk(two.here, "Hello", "Hi!"))["id"]

@@ -164,6 +164,7 @@ async def test_streams_are_not_to_be_buffered_and_break_their_silence_at_once(tw
 
 
 @pytest.mark.slow
+@pytest.mark.other
 async def test_silence_is_broken_every_fifteen_seconds(two: Two) -> None:
     plan = two.plan(hold_after=0)
     async with two.here.stream("POST", STREAM, json=chat(plan)) as reply:
