@@ -66,6 +66,8 @@ class Registry:
         self._tasks: set[asyncio.Task[None]] = set()
         self._overrides: tuple[Override, ...] = ()
         self._found = Index({}, {}, {})
+        # The ids that are known without the overrides.
+        self._offered: frozenset[str] = frozenset()
         self._index()
 
     def provider_names(self) -> list[str]:
@@ -121,12 +123,14 @@ class Registry:
                 said = f"The default model {self._default!r} is not offered by any configured provider."
                 raise NoModelConfigured(said) from error
         for name in self._sources if provider is None else (provider,):
-            models = {model.upstream: model for model in reversed(self.list_models(name))}
+            # One that was registered while the service runs takes no other's place.
+            models = sorted(self.list_models(name), key=lambda model: model.id not in self._offered)
+            by_upstream = {model.upstream: model for model in reversed(models)}
             for preferred in PREFERRED.get(name, ()):
-                if preferred in models:
-                    return models[preferred]
+                if preferred in by_upstream:
+                    return by_upstream[preferred]
             if models:
-                return models[next(reversed(models))]
+                return models[0]
         raise NoModelConfigured(f"The provider {provider} offers no model now." if provider else NOTHING)
 
     def cost(self, model: Model, meters: Meters, at: datetime) -> Cost:
@@ -218,6 +222,7 @@ class Registry:
         by_id: dict[str, Model] = {}
         for model in by_upstream.values():
             by_id.setdefault(model.id, model)
+        self._offered = frozenset(by_id)
         mine = (one for one in self._overrides if one.disabled or one.provider in (None, *self._sources))
         self._found = lay(Index(by_id, by_upstream, {}), mine, self._bare)
 

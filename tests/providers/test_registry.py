@@ -82,6 +82,25 @@ def test_default_model_must_be_there() -> None:
         build(OPENAI_API_KEY=KEY, default_model="nope").default_model()
 
 
+def test_a_registered_model_takes_no_default_ones_place() -> None:
+    declared = ({"id": "m", "provider": "vllm"}, {"id": "n", "provider": "vllm"})
+    registry = build(
+        OPENAI_API_KEY=KEY,
+        providers=[{"name": "vllm", "base_url": "http://127.0.0.1:1/v1"}],
+        models=declared,
+    )
+    for provider in (None, "openai", "vllm"):
+        registry.override([])
+        before = registry.default_model(provider)
+        twins = [Override("a", before.provider, before.upstream), Override("z", before.provider, before.upstream)]
+        registry.override([Override("b", before.provider, "another"), *twins])
+        assert registry.default_model(provider).id == before.id
+    registry.override([Override("m", disabled=True), Override("a", "vllm"), Override("x", "vllm")])
+    assert registry.default_model("vllm").id == "n"
+    registry.override([Override("m", disabled=True), Override("n", disabled=True), Override("x", "vllm")])
+    assert registry.default_model("vllm").id == "x"
+
+
 def test_declared_models_are_added_and_change_known_ones() -> None:
     declared = (
         {"id": "gpt-4o", "provider": "openai", "input_price": "1", "output_price": "2"},
