@@ -125,7 +125,7 @@ def limit(
         list[str],
         typer.Argument(help="day=5 week=20 month=50 (dollars), requests=60 tokens=9000 (a minute), streams=4"),
     ],
-    number: Annotated[int, typer.Option(min=0, help="The key's or the user's number.")] = 0,
+    number: Annotated[int, typer.Option(min=0, max=2**53 - 1, help="The key's or the user's number.")] = 0,
 ) -> None:
     """Set budgets and limits; `day=` takes one away."""
     from service import ledger_commands
@@ -184,7 +184,7 @@ def list_keys(user: User, limit: Limit = 100) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(key_id: Annotated[int, typer.Argument(min=1, help="The key's number.")]) -> None:
+def revoke_key(key_id: Annotated[int, typer.Argument(min=1, max=2**53 - 1, help="The key's number.")]) -> None:
     """End a key, everywhere within five seconds."""
     from service import commands
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from service.db.engine import async_url
 from service.db.migrate import verify_schema
 from service.domain.callers import SCOPES, KeyKind, Scope
 from service.domain.paging import Ask
-from service.errors import DatabaseUnavailable, Duplicate, NotFound, Unprocessable
+from service.errors import Conflict, DatabaseUnavailable, Duplicate, NotFound, Unprocessable
 from service.main import Core, build_core, create_app, database_url
 from service.supervisor import Supervisor
 from service.usecases.keys import DEFAULT_SCOPES, Key, KeyDraft, NewKey
@@ -199,13 +200,18 @@ def _scopes(wish: KeyWish) -> tuple[Scope, ...]:
 
 
 async def find_user(core: Core, user: str) -> User:
-    """A user by number or by name."""
-    if user.isascii() and user.isdigit():
-        return await core.users.get(int(user))
-    found = await core.users.find_named(user)
-    if found is None:
-        raise NotFound(f"There is no user {user!r}.")
-    return found
+    """A user by number or by name. Raises NotFound, Conflict where one user's number is another's name."""
+    named = await core.users.find_named(user)
+    numbered = None
+    if user.isascii() and user.isdigit() and len(user) < 16:
+        with suppress(NotFound):
+            numbered = await core.users.get(int(user))
+    if named and numbered and named.id != numbered.id:
+        said = f"{user} is the number of one user and the name of another: say {numbered.username!r} or {named.id}."
+        raise Conflict(said)
+    if found := named or numbered:
+        return found
+    raise NotFound(f"There is no user {user!r}.")
 
 
 async def _first_admin(core: Core) -> NewKey | None:

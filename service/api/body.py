@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, LiteralString
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator, ConfigDict
-from pydantic_core import PydanticCustomError, from_json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,6 +26,25 @@ class Body(BaseModel):
     """Base of all request bodies: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """Text that fits a pattern from end to end. Who sends other text hears in words what it should be."""
+
+    pattern: str
+    words: LiteralString
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _check(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise PydanticCustomError("string_pattern_mismatch", self.words, {"pattern": self.pattern})
+        return text
 
 
 def _no_flag(value: Any) -> Any:
@@ -75,6 +95,8 @@ class _StrictRequest(Request):
         except ClientDisconnect:
             raise HTTPException(400, "The connection was closed before the body was complete.") from None
         if data:
+            if request.headers.get("content-encoding", "identity").lower() != "identity":
+                raise HTTPException(415, "Send JSON as it is, without a Content-Encoding.")
             if not _is_json(request.headers.get("content-type")):
                 raise HTTPException(415, "Send JSON, with the header `Content-Type: application/json`.")
             strict._parsed = parse_json(data)

@@ -56,7 +56,7 @@ FAILURES: dict[str, EverturnError] = {
     "408": Stalled(),
     "409": Conflict("The conversation changed meanwhile; read it and send again."),
     "412": PreconditionFailed(),
-    "413": BodyTooLarge("The body is larger than this service takes."),
+    "413": BodyTooLarge("The body is larger than the 2,000,000 bytes that are taken here."),
     "416": RangeNotSatisfiable(facts={"size": 184320}),
     "422": Unprocessable("Field required", loc=("body", "content")),
     "429": LimitExceeded("The budget of this month is used up."),

@@ -19,6 +19,8 @@ from service.errors import EverturnError
 
 MEDIA_TYPE = "application/problem+json"
 REPLAYED = "Idempotency-Replayed"
+# Where pydantic's words do not tell the way out.
+WORDS = {"timezone_aware": "A moment needs its time zone, as in 2026-11-26T00:00:00Z"}
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
 
 
@@ -212,7 +214,8 @@ def _holds(value: Any, step: str | int) -> bool:
 
 
 def _mistake(error: Mapping[str, Any]) -> dict[str, object]:
-    made: dict[str, object] = {"type": error["type"], "loc": list(error["loc"]), "msg": error["msg"]}
+    said = WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    made: dict[str, object] = {"type": error["type"], "loc": list(error["loc"]), "msg": said}
     context = error.get("ctx") or {}
     kept = {name: value for name, value in context.items() if isinstance(value, str | int | float | bool)}
     return made | {"ctx": kept} if kept else made

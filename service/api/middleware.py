@@ -153,13 +153,13 @@ class Guard:
 class _Guarded:
     """One request whose body is counted, and whose failure is answered if nothing was sent yet."""
 
-    __slots__ = ("_begun", "_left", "_receive", "_scope", "_send")
+    __slots__ = ("_begun", "_left", "_most", "_receive", "_scope", "_send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._left = most
+        self._most = self._left = most
         self._begun = False
 
     async def run(self, app: ASGIApp) -> None:
@@ -184,7 +184,7 @@ class _Guarded:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise BodyTooLarge(_too_large())
+                raise BodyTooLarge(_too_large(self._most))
         return message
 
     async def send(self, message: Message) -> None:
@@ -208,7 +208,7 @@ class _Guarded:
     def _check_length(self) -> None:
         length = Headers(scope=self._scope).get("content-length", "0")
         if length.isdigit() and int(length) > self._left:
-            raise BodyTooLarge(_too_large())
+            raise BodyTooLarge(_too_large(self._most))
 
     async def _answer(self, error: EverturnError, request_id: str | None) -> None:
         if not self._begun:
@@ -221,5 +221,5 @@ def route_of(scope: Scope) -> str:
     return found
 
 
-def _too_large() -> str:
-    return "The body is larger than this service takes."
+def _too_large(most: int) -> str:
+    return f"The body is larger than the {most:,} bytes that are taken here."

@@ -134,7 +134,7 @@ def _refusal(quota: Quota, wait: int, asked: Asked, *, quotas: list[Quota]) -> L
         "name": name,
         "scope": quota.scope,
         "limit": to_dollars(quota.limit) if money else quota.limit,
-        "remaining": 0,
+        "remaining": "0" if money else 0,
         "reset": wait,
     }
     error = LimitExceeded(said, retry_after=wait, facts={"quota": facts})

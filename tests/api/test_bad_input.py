@@ -1,6 +1,7 @@
 """Input that cannot be right, to every endpoint that takes any: a clear 4xx, nothing stored, nothing broken."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -185,6 +186,34 @@ async def test_an_id_that_cannot_be_is_a_422_and_one_that_is_not_a_404(people: P
 async def test_a_query_that_makes_no_sense_is_named(http: httpx2.AsyncClient, query: str) -> None:
     problem = refused(await http.get(f"/completions?{query}"), 422, "unprocessable")
     assert problem["detail"][0]["loc"][0] == "query"
+    if "2027" in query:
+        assert "as in 2026-11-26T00:00:00Z" in problem["detail"][0]["msg"]
+
+
+async def test_a_plus_is_taken_for_one_where_only_that_makes_sense(http: httpx2.AsyncClient) -> None:
+    for moment in ("2027-01-01T00:00:00+02:00", "2027-01-01T00:00:00.5+0200", "2027-01-01T00:00:00%2B02:00"):
+        for path in ("/completions", "/usage/entries"):
+            assert (await http.get(f"{path}?since={moment}")).status_code == 200
+    refused(await http.get("/completions?since=2027-01-01T00:00:00+and+so+on"), 422, "unprocessable")
+
+
+async def test_what_is_refused_says_what_would_do(people: People) -> None:
+    for path, body, said in (
+        ("/users", {"username": " "}, "single spaces between words"),
+        ("/users", {"username": "ada\n"}, "printable characters"),
+        ("/users", {"username": "ada", "email": "nonsense"}, "An address has one @"),
+        ("/users", {"username": "ada", "external_id": "a\tb"}, "printable characters"),
+        ("/models", {"id": "a b", "provider": "openai"}, "words between slashes"),
+    ):
+        problem = refused(await people.admin.post(path, json=body), 422, "unprocessable")
+        assert said in problem["detail"][0]["msg"]
+
+
+async def test_an_encoded_body_is_refused(http: httpx2.AsyncClient) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    body = gzip.compress(b'{"role": "user", "content": "Hello"}')
+    problem = refused(await http.post("/chat", content=body, headers=headers), 415, "unsupported_media_type")
+    assert "Content-Encoding" in problem["detail"]
 
 
 @pytest.mark.parametrize(

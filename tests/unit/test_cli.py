@@ -57,8 +57,9 @@ def test_a_user_and_a_key_for_scripts(environment: dict[str, str]) -> None:
     ("changed", "arguments", "said"),
     [
         ({}, ("keys", "create", "--user", "nobody"), "There is no user 'nobody'."),
+        ({}, ("keys", "create", "--user", "9" * 20), "There is no user '99999999999999999999'."),
         ({}, ("keys", "revoke", "7"), "There is no key 7."),
-        ({}, ("users", "create", "--username", " "), "username:"),
+        ({}, ("users", "create", "--username", " "), "username: Only printable characters"),
         ({"EVERTURN_PEPPER": "short"}, ("users", "list"), "at least 32 characters"),
         ({"EVERTURN_PORT": "x"}, ("serve",), "port:"),
         ({"EVERTURN_DATABASE_URL": "mysql://localhost/x"}, ("migrate",), "sqlite or postgresql"),
@@ -79,6 +80,18 @@ def test_a_failure_is_one_sentence(
     assert last.startswith("everturn: ")
     assert said in last
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_a_number_is_nobody_elses(environment: dict[str, str]) -> None:
+    first = everturn(environment, "users", "create", "--username", "ada").stdout.strip()
+    namesake = everturn(environment, "users", "create", "--username", first).stdout.strip()
+    doubtful = everturn(environment, "keys", "create", "--user", first)
+    assert (doubtful.returncode, doubtful.stdout) == (1, "")
+    assert f"say 'ada' or {namesake}." in doubtful.stderr
+    everturn(environment, "users", "create", "--username", "123")
+    for user in ("ada", namesake, "123"):
+        assert everturn(environment, "keys", "list", "--user", user).returncode == 0
+    assert everturn(environment, "keys", "revoke", "9" * 20).returncode == 2
 
 
 def test_the_api_is_described_without_a_database(environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Completions as records."""
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from service.api.body import StrictRoute
 from service.api.deps import Called, Owner, PathOwner, Services, allow, queried, services
@@ -34,7 +35,12 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("not a moment between the years 1 and 9999 in UTC") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
+def with_plus(value: object) -> object:
+    """A moment whose + came as a space, which is what a + means in a query."""
+    return re.sub(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$", r"\1+\2", value) if isinstance(value, str) else value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(with_plus), AfterValidator(in_utc)]
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.body import NUMBER, Body
+from service.api.body import NUMBER, Body, Spelled
 from service.domain.meters import Prices
 
 # Words between slashes, as providers name their models; nothing that a path or a query would read otherwise.
 ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+~-]*(/[A-Za-z0-9][A-Za-z0-9._:@+~-]*)*$"
 
-ModelId = Annotated[str, Field(min_length=1, max_length=200, pattern=ID)]
+ID_WORDS = "Letters, digits and . _ : @ + ~ - are taken, in words between slashes that begin with a letter or a digit"
+ModelId = Annotated[str, Field(min_length=1, max_length=200), Spelled(ID, ID_WORDS)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 ProviderName = Annotated[str, Field(min_length=1, max_length=64)]
-Upstream = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
+PRINTABLE = Spelled(r"^[^\s\x00-\x1f\x7f]+$", "Only printable characters are taken, and no spaces")
+Upstream = Annotated[str, Field(min_length=1, max_length=200), PRINTABLE]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000_000), NUMBER]
 # Nano-dollars are the least that the ledger counts.
 Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9), NUMBER]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.body import Body
+from service.api.body import Body, Spelled
 from service.api.rest.schemas.conversations import Tag
 from service.api.rest.schemas.limits import AllowanceIn
 
@@ -13,9 +13,10 @@ from service.api.rest.schemas.limits import AllowanceIn
 NAME = r"^[^\s\x00-\x1f\x7f]+( [^\s\x00-\x1f\x7f]+)*$"
 ADDRESS = r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$"
 
-Username = Annotated[str, Field(min_length=1, max_length=100, pattern=NAME)]
-Email = Annotated[str, Field(min_length=3, max_length=254, pattern=ADDRESS)]
-ExternalId = Annotated[str, Field(min_length=1, max_length=200, pattern=NAME)]
+WORDS = Spelled(NAME, "Only printable characters are taken, with single spaces between words")
+Username = Annotated[str, Field(min_length=1, max_length=100), WORDS]
+Email = Annotated[str, Field(min_length=3, max_length=254), Spelled(ADDRESS, "An address has one @ and no spaces")]
+ExternalId = Annotated[str, Field(min_length=1, max_length=200), WORDS]
 Tags = Annotated[list[Tag], Field(max_length=32)]
 Role = Literal["user", "admin"]
 
