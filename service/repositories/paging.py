@@ -41,13 +41,18 @@ class Pager:
         """A page of an unordered query without GROUP BY; `sort` ends in a unique column. Raises BadCursor.
 
         `scope` is all that tells this list from others: its name, the owner, the filters, the order. `total` is given,
-        or counted by a query of the caller's, or by the query itself; by cursor it is None and nothing is counted.
+        or counted by a query of the caller's, or by the query itself; on the last page it is known without, and by
+        cursor it is None and nothing is counted.
         """
         named = repr(tuple(scope))
         if ask.cursor is None:
-            count = total if isinstance(total, int) else await _count(connection, query, total)
             ordered = query.order_by(*_order(sort, False)).limit(ask.limit + 1)
             rows = await _fetch(connection, ordered.offset(ask.skip) if ask.skip else ordered)
+            if len(rows) <= ask.limit and (rows or not ask.skip):
+                # The list ends here: there is nothing more to count.
+                count = ask.skip + len(rows)
+            else:
+                count = total if isinstance(total, int) else await _count(connection, query, total)
             return self._page(rows, ask, named, sort, total=count, before=ask.skip > 0)
         values, backwards = self._open(named, ask.cursor, sort)
         ordered = query.where(_beyond(sort, values, backwards)).order_by(*_order(sort, backwards))
