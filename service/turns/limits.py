@@ -126,17 +126,31 @@ def most_output(model: Model) -> int:
 def _refusal(quota: Quota, wait: int, asked: Asked, *, quotas: list[Quota]) -> LimitExceeded:
     money = quota.unit == "nano"
     name = f"a {quota.name}" if money else SAID[quota.name]
-    limit = f"{to_dollars(quota.limit)} dollars" if money else f"{quota.limit:,}"
-    said = f"{WHOSE[quota.scope]} limit of {limit} {name} is used up."
-    if quota.unit == "tokens" and asked.tokens > quota.limit:
-        said = f"{WHOSE[quota.scope]} limit of {limit} {name} is less than this turn may use: {asked.tokens:,}."
+    # Of everybody's limit nobody is told how much others use.
+    left = 0 if quota.scope == "all" else max(quota.limit - quota.used - quota.held, 0)
     facts: dict[str, object] = {
         "name": name,
         "scope": quota.scope,
         "limit": to_dollars(quota.limit) if money else quota.limit,
-        "remaining": "0" if money else 0,
+        "remaining": to_dollars(left) if money else left,
         "reset": wait,
     }
-    error = LimitExceeded(said, retry_after=wait, facts={"quota": facts})
+    error = LimitExceeded(_said(quota, name, asked, left=left), retry_after=wait, facts={"quota": facts})
     error.quotas = tuple(quotas)
     return error
+
+
+def _said(quota: Quota, name: str, asked: Asked, *, left: int) -> str:
+    """Why a turn does not fit: what it may use is held, and a smaller `max_tokens` makes that less."""
+
+    def shown(amount: int) -> str:
+        return f"{to_dollars(amount)} dollars" if quota.unit == "nano" else f"{amount:,}"
+
+    limit = f"{WHOSE[quota.scope]} limit of {shown(quota.limit)} {name}"
+    may = {"nano": asked.nano, "tokens": asked.tokens}.get(quota.unit, 0)
+    less = f"this turn may use {shown(may)}. A smaller `max_tokens` makes it less."
+    if may > quota.limit > 0:
+        return f"{limit} is too small: {less}"
+    if may and left:
+        return f"{limit} has {shown(left)} left: {less}"
+    return f"{limit} is used up."

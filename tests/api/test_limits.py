@@ -7,7 +7,7 @@ from llmock.pytest_plugin import LLMock
 from sqlalchemy import text
 
 from service.db.engine import Database
-from tests.api.steps import OPENAI, ask_anew, call
+from tests.api.steps import OPENAI, Json, ask_anew, call
 from tests.conftest import People, Running
 
 pytestmark = pytest.mark.usefixtures("llmock")
@@ -74,6 +74,37 @@ async def test_an_empty_budget_lets_free_models_pass(people: People) -> None:
     refused = await people.owner.post("/chat/completions", json=ASK)
     assert (refused.status_code, refused.json()["quota"]["limit"]) == (429, "0")
     await ask_anew(people.owner, "Free?", model="small", max_tokens=20)
+
+
+async def test_a_turn_that_does_not_fit_is_told_what_would(people: People) -> None:
+    """A thousand tokens may cost 0.002 dollars: what is left is not used up, only too little for that."""
+    path, ask = f"/users/{people.owner_id}", {**ASK, "max_tokens": 1000}
+
+    async def refused() -> Json:
+        problem: Json = await call(people.owner, "POST", "/chat/completions", ask, expect=429)
+        return problem
+
+    await call(people.admin, "PATCH", path, {"budgets": {"day": "0.001"}}, expect=200)
+    problem = await refused()
+    assert "0.001 dollars a day is too small: this turn may use 0.002" in problem["detail"]
+    assert (problem["quota"]["limit"], problem["quota"]["remaining"]) == ("0.001", "0.001")
+    used = Decimal((await ask_anew(people.owner, "Hello?", max_tokens=20))["cost_usd"])
+    await call(people.admin, "PATCH", path, {"budgets": {"day": "0.00201"}}, expect=200)
+    problem = await refused()
+    left = Decimal("0.00201") - used
+    assert Decimal(problem["quota"]["remaining"]) == left
+    assert f"has {left} dollars left: this turn may use 0.002" in problem["detail"]
+    await call(people.admin, "PATCH", path, {"budgets": {"day": str(used)}}, expect=200)
+    problem = await refused()
+    assert "too small" in problem["detail"]
+    await call(
+        people.admin, "PATCH", path, {"budgets": {"day": None}, "limits": {"tokens_per_minute": 500}}, expect=200
+    )
+    problem = await refused()
+    assert "500 tokens a minute is too small: this turn may use 1,0" in problem["detail"]
+    await call(people.admin, "PATCH", path, {"limits": {"tokens_per_minute": None, "streams": 0}}, expect=200)
+    problem = await refused()
+    assert (problem["detail"], problem["quota"]["remaining"]) == ("This user's limit of 0 turns at once is used up.", 0)
 
 
 NOTHING = {
