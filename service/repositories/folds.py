@@ -138,10 +138,13 @@ async def write_folds(connection: AsyncConnection, folds: Iterable[tuple[Name, F
 
 
 async def keep_said(connection: AsyncConnection, user_id: int, message_ids: Sequence[int]) -> None:
-    """Have folded journals keep the text of messages that are going to be deleted in this transaction."""
+    """Have folded journals keep the text of messages that are going to be deleted in this transaction.
+
+    Turns that run are not held: what they write would wait for it, and with it what others of their worker write.
+    """
     of = select(messages.c.completion_id).where(messages.c.user_id == user_id, messages.c.id.in_(message_ids))
-    mine = (completions.c.user_id == user_id, completions.c.id.in_(of))
-    query = select(completions.c.id).where(*mine).order_by(completions.c.id).with_for_update()
+    over = (completions.c.user_id == user_id, completions.c.id.in_(of), completions.c.finished_at.is_not(None))
+    query = select(completions.c.id).where(*over).order_by(completions.c.id).with_for_update(key_share=True)
     turns = list((await connection.execute(query)).scalars())
     if turns:
         own = (completions.c.user_id == events.c.user_id, completions.c.id == events.c.completion_id)
@@ -187,7 +190,7 @@ def _statements(dialect: str) -> dict[str, Any]:
         select(completions.c.user_id, completions.c.id)
         .join_from(names, completions, named)
         .where(completions.c.stored)
-        .with_for_update(of=completions, skip_locked=True)
+        .with_for_update(of=completions, skip_locked=True, key_share=True)
     )
     rows = recordset(dialect, "folds", *(events.c[name] for name in FOLDED))
     same = (events.c[name] == rows.c[name] for name in ("user_id", "completion_id", "seq"))

@@ -56,8 +56,8 @@ async def test_a_long_answer_is_folded_into_rows_of_bounded_size(desk: Desk) -> 
 
 
 async def test_two_workers_fold_at_once(desk: Desk) -> None:
-    numbers = [await desk.answered(*WORDS, ENDING, a_row=3) for _ in range(30)]
-    before = [await desk.streams(number, step=4) for number in numbers]
+    numbers = [await desk.answered(*WORDS, ENDING, a_row=3) for _ in range(24)]
+    before = [await desk.streams(number, step=6) for number in numbers]
     rows = sum([len(await desk.rows(number)) for number in numbers])
     others = [Database(desk.url, synchronous="normal") for _ in range(2)]
     try:
@@ -68,7 +68,7 @@ async def test_two_workers_fold_at_once(desk: Desk) -> None:
         for one in others:
             await one.close()
     assert gone == rows - len(numbers)
-    assert [await desk.streams(number, step=4) for number in numbers] == before
+    assert [await desk.streams(number, step=6) for number in numbers] == before
 
 
 async def test_who_follows_gets_each_event_once_whatever_is_folded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

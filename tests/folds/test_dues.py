@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from service.db.engine import Database
 from service.db.migrate import downgrade
 from service.domain.events import Event, unpack
+from service.repositories.folds import START, list_due
 from service.turns.folds import Folds
 from service.turns.hub import Hub
 from service.turns.live import Lives
@@ -71,6 +74,28 @@ async def test_journals_wait_for_their_hours(desk: Desk) -> None:
     assert await Folds(desk.house.database, 1.0).fold() == 0
     assert len(await desk.rows(number)) == 3
     assert await desk.fold() == 2
+
+
+async def test_what_is_due_is_found_by_an_index_however_many_there_are(database_url: str) -> None:
+    database = Database(database_url)
+    sent: list[tuple[str, Any]] = []
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *sending: sent.append(sending[2:4]))
+    try:
+        async with database.reading() as connection:
+            await list_due(connection, START, seconds=86_400.0, patience=86_400.0, most=20)
+            statement, values = sent[-1]
+            if database.dialect == "postgresql":
+                # On an empty table it would do without.
+                await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+                await connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+            explain = "EXPLAIN" if database.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+            plan = " ".join(map(str, await connection.exec_driver_sql(f"{explain} {statement}", values)))
+    finally:
+        await database.close()
+    bound = "Index Cond: ((ROW(created_at, id)" if database.dialect == "postgresql" else "((created_at,id)>(?,?)"
+    assert "ix_completions_created_at_id" in plan
+    assert bound in plan
+    assert "sort" not in plan.lower()
 
 
 async def test_the_version_before_gets_its_rows_back(database_url: str) -> None:

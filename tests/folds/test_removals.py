@@ -4,13 +4,27 @@ import asyncio
 from pathlib import Path
 from secrets import token_hex
 
+import pytest
+from sqlalchemy import delete
 from sqlalchemy.engine import make_url
 
 from service.db.scrub import scrub
+from service.db.tables import messages
+from service.repositories.folds import keep_said
+from service.turns import folds
+from service.turns.folds import Folds
 from tests.api.steps import call
-from tests.folds.desk import ANSWERS, WORDS, Desk, delete_question
+from tests.folds.desk import ANSWERS, WORDS, Desk, delete_question, reached
 from tests.patience import until
 from tests.turns.house import ENDING
+
+
+@pytest.fixture
+def together(desk: Desk) -> Desk:
+    """Where two can write at the same time."""
+    if desk.house.database.dialect == "sqlite":
+        pytest.skip("it has one writer at a time")
+    return desk
 
 
 async def test_a_message_that_is_deleted_takes_nothing_from_the_stream(desk: Desk) -> None:
@@ -33,12 +47,57 @@ async def test_a_message_that_is_deleted_takes_nothing_from_the_stream(desk: Des
 
 
 async def test_a_message_may_be_deleted_while_it_is_folded(desk: Desk) -> None:
-    numbers = [await desk.answered("One, ", "two, ", "three", ENDING) for _ in range(25)]
+    numbers = [await desk.answered("One, ", "two", ENDING) for _ in range(12)]
     before = [await desk.streams(number) for number in numbers]
     await asyncio.gather(desk.fold(), *(delete_question(desk, number) for number in numbers))
     while await desk.fold():
         pass
     assert [await desk.streams(number) for number in numbers] == before
+
+
+async def test_what_is_being_deleted_is_passed_over(together: Desk) -> None:
+    desk = together
+    numbers = [await desk.answered("One, ", "two", ENDING) for _ in range(2)]
+    before = [await desk.streams(number) for number in numbers]
+    record = await call(desk.client, "GET", f"/completions/{numbers[0]}", expect=200)
+    async with desk.house.database.transaction() as connection:
+        await keep_said(connection, desk.user_id, [record["message_id"]])
+        await desk.fold()
+        await connection.execute(delete(messages).where(messages.c.id == record["message_id"]))
+    assert [len(await desk.rows(number)) for number in numbers] == [3, 1]
+    assert [await desk.streams(number) for number in numbers] == before
+
+
+async def test_who_deletes_waits_for_a_fold_that_is_being_written(together: Desk) -> None:
+    desk = together
+    number = await desk.answered("One, ", "two", ENDING)
+    before = await desk.streams(number)
+    (batch,) = await Folds(desk.house.database, -1.0)._look()
+
+    async def waits() -> bool:
+        here = "datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(await desk.house.rows(f"SELECT 1 FROM pg_stat_activity WHERE {here}"))
+
+    async with desk.house.database.transaction() as connection:
+        assert await folds._write(connection, batch)
+        deleting = asyncio.create_task(delete_question(desk, number))
+        await until(waits, "the deletion to wait")
+    await deleting
+    (row,) = await desk.rows(number)
+    assert row.said == "One, two"
+    assert await desk.streams(number) == before
+
+
+async def test_a_turn_that_runs_does_not_wait_for_a_deletion(together: Desk) -> None:
+    desk = together
+    gate = asyncio.Event()
+    live = await desk.begin("One, ", gate, "two", ENDING)
+    await until(lambda: reached(live, 1), "its first piece")
+    async with desk.house.database.transaction() as connection:
+        await keep_said(connection, desk.user_id, [live.turn.message_id or 0])
+        gate.set()
+        await asyncio.wait_for(live.finished.wait(), 10)
+    assert b"[DONE]" in await desk.stream(live.turn.completion_id)
 
 
 async def test_an_answer_that_is_erased_while_it_is_folded_leaves_nothing(desk: Desk) -> None:
