@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import Depends, Header, Path, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from service.db.engine import Database
 from service.domain.callers import Caller
@@ -186,7 +186,9 @@ async def owner(request: Request, caller: Called, everturn_user: ForUser = None)
 
 
 UserPath = Annotated[
-    Annotated[int, Field(ge=1, le=LARGEST)] | Literal["me"],
+    # The tag is no more than that: a mistake is told as one in the number.
+    Annotated[Annotated[int, Field(ge=1, le=LARGEST)], Tag("number")] | Annotated[Literal["me"], Tag("me")],
+    Discriminator(lambda value: "me" if value == "me" else "number"),
     Path(description="A user's number, or `me`.", openapi_examples={"me": {"value": "me"}}),
 ]
 

@@ -198,13 +198,20 @@ def _place(mistake: Mapping[str, Any], body: Any) -> list[str | int]:
     for index, step in enumerate(steps):
         last = index == len(steps) - 1
         # Of what names its own shape the branch is called so; the place inside of it follows.
-        branch = not (branch or last) and isinstance(value, dict) and value.get("type") == step
+        branch = not branch and isinstance(value, dict) and _names_branch(mistake, value, step, last=last)
         if not branch and _holds(value, step):
             value = value[step]
             found.append(step)
         elif last and mistake["type"] == "missing":
             found.append(step)
     return found
+
+
+def _names_branch(mistake: Mapping[str, Any], value: dict[str, Any], step: str | int, *, last: bool) -> bool:
+    """Whether a step is one that pydantic put in, although the value may have a member of that name."""
+    if last:
+        return mistake["type"] not in ("missing", "extra_forbidden") and mistake.get("input") == value
+    return value.get("type") == step
 
 
 def _holds(value: Any, step: str | int) -> bool:

@@ -209,6 +209,17 @@ async def test_what_is_refused_says_what_would_do(people: People) -> None:
         assert said in problem["detail"][0]["msg"]
 
 
+async def test_a_mistake_is_placed_once_and_where_it_is(people: People) -> None:
+    for content in ({"text": "x"}, {"type": "text", "text": "x"}, 5, None):
+        problem = refused(
+            await people.owner.post("/chat", json={"role": "user", "content": content}), 422, "unprocessable"
+        )
+        assert [one["loc"] for one in problem["detail"]] == [["body", "content"]]
+    for name in ("abc", "0", "-1", "9" * 20, "ext:ada"):
+        problem = refused(await people.admin.get(f"/users/{name}"), 422, "unprocessable")
+        assert [one["loc"] for one in problem["detail"]] == [["path", "user_id"]]
+
+
 async def test_an_encoded_body_is_refused(http: httpx2.AsyncClient) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     body = gzip.compress(b'{"role": "user", "content": "Hello"}')
