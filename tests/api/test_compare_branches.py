@@ -40,21 +40,25 @@ async def test_the_first_that_answers_is_active(
     assert record["parameters"] == {"compared": chosen}
 
 
-async def test_a_slow_answer_is_waited_for_by_those_that_go_on(http: httpx2.AsyncClient, llmock: LLMock) -> None:
-    """The one that is preferred may still be at work: then the conversation is busy, as it is while the first is."""
+async def test_one_that_may_still_answer_is_waited_for(http: httpx2.AsyncClient, llmock: LLMock) -> None:
+    """Then the conversation is busy, as it is while the first one is at work; should it say nothing, the next is it."""
     fail(llmock, ANTHROPIC)
-    llmock.add(Delay(1.0, match=Match(model=OPENAI)))
+    llmock.add(Delay(30.0, match=Match(model=OPENAI)))
     comparing = asyncio.create_task(compare(http, *MODELS))
     slow = await running(http, model=OPENAI)
-    await until(lambda: _has_failed(http, ANTHROPIC))
-    assert await active(http, slow["conversation_id"]) == (slow["message_id"], OPENAI)
-    busy = await http.post(f"/conversations/{slow['conversation_id']}/completions", json={"content": "And?"})
+    talk = slow["conversation_id"]
+    await until(lambda: _is_so(http, f"model={ANTHROPIC}&status=failed"))
+    await until(lambda: _is_so(http, "model=unpriced&status=completed"))
+    assert await active(http, talk) == (slow["message_id"], OPENAI)
+    busy = await http.post(f"/conversations/{talk}/completions", json={"content": "And?"})
     assert (busy.status_code, busy.json()["code"]) == (409, "conversation_busy")
-    made = await comparing
-    answer = await ask(http, made["conversation_id"], "And?")
-    asked = await call(http, "GET", f"/messages/{answer['message_id']}", expect=200)
-    question = await call(http, "GET", f"/messages/{asked['parent_id']}", expect=200)
-    assert question["parent_id"] == slow["message_id"]
+    await call(http, "POST", f"/completions/{slow['id']}/cancel", {}, expect=200)
+    last = (await comparing)["results"][2]
+    assert await active(http, talk) == (last["message_id"], "unpriced")
+    answer = await ask(http, talk, "And?")
+    told = await call(http, "GET", f"/messages/{answer['message_id']}", expect=200)
+    question = await call(http, "GET", f"/messages/{told['parent_id']}", expect=200)
+    assert question["parent_id"] == last["message_id"]
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "picked", "sent"])
@@ -107,6 +111,6 @@ async def test_the_same_key_later_moves_nothing(http: httpx2.AsyncClient, llmock
     assert (await active(http, talk))[0] == last
 
 
-async def _has_failed(client: httpx2.AsyncClient, model: str) -> bool:
-    page = await call(client, "GET", f"/completions?status=failed&model={model}", expect=200)
+async def _is_so(client: httpx2.AsyncClient, query: str) -> bool:
+    page = await call(client, "GET", f"/completions?{query}", expect=200)
     return bool(page["total"])
