@@ -3,6 +3,8 @@
 import html
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hypothesis import example, given
@@ -54,10 +56,10 @@ def test_every_text_is_a_query_of_few_plain_words(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def fts() -> sqlite3.Connection:
-    made = sqlite3.connect(":memory:")
-    made.execute("CREATE VIRTUAL TABLE t USING fts5(w, detail = 'none', tokenize = \"ascii tokenchars '_'\")")
-    return made
+def fts() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.execute("CREATE VIRTUAL TABLE t USING fts5(w, detail = 'none', tokenize = \"ascii tokenchars '_'\")")
+        yield made
 
 
 @given(TEXT | SYNTAX)
