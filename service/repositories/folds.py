@@ -42,6 +42,9 @@ class Place(NamedTuple):
     completion_id: int
 
 
+# Written so, a completion is held; and who sees one moment only, from before that was committed, fails at it and is
+# done again.
+UNCHANGED = {completions.c.epoch: completions.c.epoch}
 START = Place(EPOCH, 0)
 
 
@@ -144,8 +147,8 @@ async def keep_said(connection: AsyncConnection, user_id: int, message_ids: Sequ
     """
     of = select(messages.c.completion_id).where(messages.c.user_id == user_id, messages.c.id.in_(message_ids))
     over = (completions.c.user_id == user_id, completions.c.id.in_(of), completions.c.finished_at.is_not(None))
-    query = select(completions.c.id).where(*over).order_by(completions.c.id).with_for_update(key_share=True)
-    turns = list((await connection.execute(query)).scalars())
+    held = update(completions).where(*over).values(UNCHANGED).returning(completions.c.id)
+    turns = list((await connection.execute(held)).scalars())
     if turns:
         own = (completions.c.user_id == events.c.user_id, completions.c.id == events.c.completion_id)
         folded = (events.c.user_id == user_id, events.c.completion_id.in_(turns), events.c.spans.is_not(null()))
@@ -186,11 +189,17 @@ def _journal(dialect: str) -> Select[str]:
 def _statements(dialect: str) -> dict[str, Any]:
     names = recordset(dialect, "names", completions.c.user_id, completions.c.id)
     named = (completions.c.user_id == names.c.user_id) & (completions.c.id == names.c.id)
-    held = (
+    free = (
         select(completions.c.user_id, completions.c.id)
         .join_from(names, completions, named)
         .where(completions.c.stored)
         .with_for_update(of=completions, skip_locked=True, key_share=True)
+    )
+    held = (
+        update(completions)
+        .where(tuple_(completions.c.user_id, completions.c.id).in_(free))
+        .values(UNCHANGED)
+        .returning(completions.c.user_id, completions.c.id)
     )
     rows = recordset(dialect, "folds", *(events.c[name] for name in FOLDED))
     same = (events.c[name] == rows.c[name] for name in ("user_id", "completion_id", "seq"))

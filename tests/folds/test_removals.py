@@ -7,10 +7,12 @@ from secrets import token_hex
 import pytest
 from sqlalchemy import delete
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
+from service.db.failures import is_rollback
 from service.db.scrub import scrub
 from service.db.tables import messages
-from service.repositories.folds import keep_said
+from service.repositories.folds import keep_said, write_folds
 from service.turns import folds
 from service.turns.folds import Folds
 from tests.api.steps import call
@@ -86,6 +88,28 @@ async def test_who_deletes_waits_for_a_fold_that_is_being_written(together: Desk
     (row,) = await desk.rows(number)
     assert row.said == "One, two"
     assert await desk.streams(number) == before
+
+
+@pytest.mark.parametrize("folding", [True, False])
+async def test_who_sees_one_moment_from_before_the_other_is_done_again(together: Desk, folding: bool) -> None:
+    """A database may be set so: what a fold or a deletion would not see ends it, instead of losing the text."""
+    desk, database = together, together.house.database
+    number = await desk.answered("One, ", "two", ENDING)
+    record = await call(desk.client, "GET", f"/completions/{number}", expect=200)
+    (batch,) = await Folds(database, -1.0)._look()
+    answer = [record["message_id"]]
+    async with database.reading() as connection:
+        await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await connection.exec_driver_sql("SELECT count(*) FROM events")
+        if folding:
+            await call(desk.client, "DELETE", f"/messages/{answer[0]}", expect=200)
+            late = write_folds(connection, batch.folds)
+        else:
+            await desk.fold()
+            late = keep_said(connection, desk.user_id, answer)
+        with pytest.raises(DBAPIError) as failure:
+            await late
+    assert is_rollback(failure.value)
 
 
 async def test_a_turn_that_runs_does_not_wait_for_a_deletion(together: Desk) -> None:
