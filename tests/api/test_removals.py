@@ -176,10 +176,12 @@ async def test_a_long_talk_that_just_came_can_be_deleted(
         row_of(house.user_id, house.large, Place(own, above, house.ids[0], 10_000 + at), Line("user", "Hello"))
         for at, (above, own) in enumerate(pairwise(ids))
     ]
+    loading = Database(database_url, synchronous="normal", statement_seconds=None)
+    async with loading.transaction() as connection:
+        await add_messages(connection, rows)
+    await loading.close()
     # Connections of its own: the plans of the others are of when there was little.
     elsewhere = Database(database_url, synchronous="normal")
-    async with elsewhere.transaction() as connection:
-        await add_messages(connection, rows)
     talks = Messages(elsewhere, house.core.ids, house.core.pager, house.core.claims, house.core.images)
     assert await talks.delete(house.user_id, house.ids[0]) == LARGE + LONG
     await elsewhere.close()

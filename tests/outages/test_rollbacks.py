@@ -14,6 +14,10 @@ BLOCKED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'everturn' AND datname = current_database() AND wait_event_type = 'Lock'
 """
+OLDER = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'everturn' AND datname = current_database() AND backend_start < $1
+"""
 STRICT = "ALTER DATABASE {} {} default_transaction_isolation"
 # Of one conversation: its last message, which an end writes after the completion, and its completion.
 ANSWER = (
@@ -49,7 +53,11 @@ async def strict(rival: Rival, relayed: Site, relay: Relay) -> AsyncIterator[Non
     """Every transaction of the service sees one moment, and fails where another one changed its rows since."""
     name = relayed.witnesses.store.url.rpartition("/")[2]
     await rival.connection.execute(STRICT.format(name, "SET") + " = 'repeatable read'")
+    set_at = await rival.connection.fetchval("SELECT clock_timestamp()")
     relay.cut()
+    async with asyncio.timeout(20):
+        while await rival.connection.fetchval(OLDER, set_at):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.02)
     yield
     await rival.connection.execute(STRICT.format(name, "RESET"))
     relay.cut()
