@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 
 from pydantic import SecretStr
@@ -32,7 +33,9 @@ def build_registry(settings: Settings) -> Registry:
     sources = [*_known_sources(settings, book, os.environ), *(_further_source(p, settings) for p in settings.providers)]
     local = _local_model(settings)
     if local is not None:
-        adapter = openai.OpenAIProvider("local", _endpoint(settings, local.base_url, {}))
+        # Its server closes a connection after each stream, and the next question might still be sent on it.
+        endpoint = replace(_endpoint(settings, local.base_url, {}), lasting=False)
+        adapter = openai.OpenAIProvider("local", endpoint)
         sources.append(Source(adapter, (LOCAL_MODEL,), prefixed=False))
     names = {source.provider.name for source in sources}
     return Registry(

@@ -37,6 +37,7 @@ class Endpoint:
     """Where a provider is and what every request carries.
 
     `base_url` may be found out on each call, as for a server that is still starting. `secrets` never get into a detail.
+    `lasting` is off for one that closes connections without saying so: each call opens its own.
     """
 
     base_url: str | Locate
@@ -44,6 +45,7 @@ class Endpoint:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     timeouts: Timeouts = field(default_factory=Timeouts)
     connections: int = 256
+    lasting: bool = True
 
 
 class HttpClient:
@@ -163,7 +165,9 @@ class HttpClient:
             base = self._endpoint.base_url
             self._session = aiohttp.ClientSession(
                 headers=self._endpoint.headers,
-                connector=aiohttp.TCPConnector(limit=self._endpoint.connections, ttl_dns_cache=60),
+                connector=aiohttp.TCPConnector(
+                    limit=self._endpoint.connections, ttl_dns_cache=60, force_close=not self._endpoint.lasting
+                ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._endpoint.timeouts.connect),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Not trust_env: that reads ~/.netrc and the proxies again for each request.

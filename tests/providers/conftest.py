@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -25,8 +26,8 @@ async def raw() -> AsyncIterator[RawServer]:
 async def make_openai(raw: RawServer) -> AsyncIterator[MakeAdapter]:
     made: list[Adapter] = []
 
-    def make(url: str = "", own_address: bool = False, **timeouts: float) -> Adapter:
-        where = endpoint(url or raw.url, openai.auth_headers(KEY), **timeouts)
+    def make(url: str = "", own_address: bool = False, lasting: bool = True, **timeouts: float) -> Adapter:
+        where = replace(endpoint(url or raw.url, openai.auth_headers(KEY), **timeouts), lasting=lasting)
         made.append(openai.OpenAIProvider("openai", where, own_address=own_address))
         return made[-1]
 

@@ -242,11 +242,25 @@ async def test_reasoning_refusal_and_nonsense_usage(raw: RawServer, make_openai:
 
 
 async def test_connection_that_was_closed_meanwhile_is_opened_anew(raw: RawServer, make_openai: MakeAdapter) -> None:
-    async def then_close(writer: asyncio.StreamWriter) -> None:
+    async def then_close(writer: asyncio.StreamWriter) -> bool:
         await answer({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]})(writer)
-        writer.close()
+        writer.write_eof()
+        return True
 
     raw.play(then_close)
     adapter = make_openai()
     for _ in range(3):
+        raw.closed.clear()
         assert (await collect(adapter, make_call(stream=False)))[0] == "hi"
+        await raw.closed.wait()
+
+
+@pytest.mark.parametrize(("lasting", "connections"), [(True, 1), (False, 3)])
+async def test_connection_is_used_again_where_it_lasts(
+    raw: RawServer, make_openai: MakeAdapter, lasting: bool, connections: int
+) -> None:
+    raw.play(answer({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}))
+    adapter = make_openai(lasting=lasting)
+    for _ in range(3):
+        await collect(adapter, make_call(stream=False))
+    assert raw.connections == connections
