@@ -64,6 +64,10 @@ class Provider:
     def calls_of(self, question: str) -> list[Asked]:
         return [call for call in self.calls if call.question == question]
 
+    def said(self, question: str) -> int:
+        """How many words were said to a question so far, in all its calls."""
+        return sum(len(call.said) for call in self.calls_of(question))
+
     def note(self, messages: list[dict[str, str]]) -> tuple[Asked, int]:
         """The call's entry, and its number among those of the same question, from 0."""
         with self._lock:

@@ -61,8 +61,7 @@ def reading(place: Place, question: str, *, model: str = MODEL) -> Iterator[Read
 
 
 def wait_for_words(place: Place, question: str, words: int) -> None:
-    calls = place.provider.calls_of
-    heard = any(sum(len(call.said) for call in calls(question)) >= words for _ in patiently())
+    heard = any(place.provider.said(question) >= words for _ in patiently())
     assert heard, "the answer does not come"
 
 

@@ -149,7 +149,7 @@ export class Talk {
   async #load(id, run) {
     const signal = run.controller.signal;
     const conversation = await this.#api.get(`/conversations/${id}`, { signal });
-    const page = await this.#api.get(`/conversations/${id}/messages?sort=recent&limit=${PAGE}`, { signal });
+    const page = await this.#page(id, "", signal);
     const tree = await loadTree(this.#api, conversation, page.total ?? page.items.length);
     if (signal.aborted) return;
     this.conversation = conversation;
@@ -161,11 +161,13 @@ export class Talk {
     this.#changed(this);
   }
 
+  /** Messages of the active branch, the newest first. */
+  #page(id, cursor, signal) {
+    return this.#api.get(`/conversations/${id}/messages?sort=recent&limit=${PAGE}${cursor}`, { signal });
+  }
+
   async #loadEarlier() {
-    const cursor = encodeURIComponent(this.#earlier);
-    const page = await this.#api.get(
-      `/conversations/${this.conversation.id}/messages?sort=recent&limit=${PAGE}&cursor=${cursor}`,
-    );
+    const page = await this.#page(this.conversation.id, `&cursor=${encodeURIComponent(this.#earlier)}`);
     this.#messages = [...page.items.reverse(), ...this.#messages];
     this.#earlier = page.next_cursor;
     const height = this.#log.scrollHeight;
